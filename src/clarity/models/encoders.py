@@ -1,0 +1,51 @@
+"""Encoders: own the networks from a normalised image to its embedding."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor, nn
+
+
+class Encoder(nn.Module):
+    """A network from images to embeddings that has spatial feature maps.
+
+    Attributes:
+        dimension: length of an embedding.
+        cam_layer: the module whose output [B, K, h, w] class activation maps weight.
+    """
+
+    dimension: int
+    cam_layer: nn.Module
+
+
+class ConvNet(Encoder):
+    """Four 3x3 convolutions, two poolings, global average: small images on a laptop.
+
+    A 28x28 or 32x32 image becomes feature maps of 7x7 or 8x8, and their mean over space is the
+    embedding, so that a class activation map has something to say about where.
+    """
+
+    def __init__(self, channels: int, widths: tuple[int, int, int, int] = (16, 32, 64, 64)):
+        """Build the network for images of ``channels`` channels."""
+        super().__init__()
+        blocks: list[nn.Module] = []
+        before = channels
+        for position, width in enumerate(widths):
+            blocks += [
+                nn.Conv2d(before, width, kernel_size=3, padding=1, bias=False),
+                nn.BatchNorm2d(width),
+                nn.ReLU(),
+            ]
+            if position < 2:
+                blocks.append(nn.MaxPool2d(2))
+            before = width
+        self.features = nn.Sequential(*blocks)
+        self.dimension = before
+        self.cam_layer = self.features[-1]
+
+    def forward(self, images: Tensor) -> Tensor:
+        """Map images [B, C, H, W] to embeddings [B, dimension]."""
+        return torch.mean(self.features(images), dim=(2, 3))
+
+
+ENCODERS: dict[str, Callable[[int], Encoder]] = {"convnet": ConvNet}

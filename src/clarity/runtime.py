@@ -1,0 +1,42 @@
+"""Runtime: owns the device, the number of threads and what makes torch repeat its results."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from threadpoolctl import threadpool_limits
+
+
+@contextmanager
+def deterministic(device: str, threads: int) -> Iterator[torch.device]:
+    """Run a stage so that the same inputs give the same bytes, on the chosen device.
+
+    The number of threads is part of the config and not of the machine's load: sums of floats split
+    over another number of threads may round otherwise.
+
+    Args:
+        device: "cpu", "cuda", or "auto" for the GPU that the process was given, if any.
+        threads: threads for torch and for numpy's linear algebra.
+
+    Yields:
+        The device to work on.
+
+    Raises:
+        RuntimeError: if "cuda" is asked for and there is none.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise RuntimeError("device: found 'cuda' in the config, but torch sees no GPU here")
+    chosen = "cuda" if device == "auto" and torch.cuda.is_available() else device
+    # cuBLAS repeats its results only with a fixed workspace.
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
+    torch.set_num_threads(threads)
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        with threadpool_limits(threads):
+            yield torch.device("cpu" if chosen == "auto" else chosen)
+    finally:
+        torch.set_num_threads(before[0])
+        torch.use_deterministic_algorithms(before[1])

@@ -1,0 +1,1 @@
+"""Stages: the functions that the workflow calls, one module for each rule: files in, files out."""

@@ -1,0 +1,115 @@
+"""Evaluate: owns the stage that scores the stored maps of a model's cells."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from clarity import storage
+from clarity.attribution.methods import Explainer
+from clarity.attribution.recipe import MethodRecipe
+from clarity.data.sets import EvaluationSet, to_input
+from clarity.grid import Run
+from clarity.metrics.evaluate import Subject, evaluate, unavailable
+from clarity.metrics.recipe import MetricRecipe
+from clarity.models import classifier
+from clarity.runtime import deterministic
+
+
+def evaluate_run(
+    model: Path,
+    evaluation: Path,
+    attributions: Mapping[str, Path],
+    scores: Mapping[str, Path],
+    run: Run,
+    *,
+    methods: Mapping[str, MethodRecipe],
+    metrics: Mapping[str, MetricRecipe],
+    code: str,
+    batch_size: int,
+    device: str = "auto",
+    threads: int = 1,
+) -> None:
+    """Score the maps of some methods of one model by all metrics and write each cell's scores.
+
+    A cell whose file was made from the same model, maps, recipes and code is left as it is. If a
+    cell fails, the others are still written before the error is raised.
+
+    Args:
+        model: the run's `model.safetensors`.
+        evaluation: the dataset's `evaluation.safetensors`.
+        attributions: the maps of each method.
+        scores: where the scores of each method go, `scores.parquet`.
+        run: the run's place in the grid; dataset and seed are axes of the metrics' seeds.
+        methods: the recipe of each method.
+        metrics: the metrics, in the order of their rows.
+        code: hash of the source of this stage.
+        batch_size: images a call of a method or of the model.
+        device: "auto", "cpu" or "cuda".
+        threads: threads for torch and numpy.
+
+    Raises:
+        clarity.storage.CorruptArtifact: if an input cannot be read.
+        ExceptionGroup: what the failing cells raised, each with the method's name.
+    """
+    plain = {name: recipe.plain() for name, recipe in metrics.items()}
+    inputs = {path.name: storage.digest(path) for path in (model, evaluation)}
+    failures: list[Exception] = []
+    with deterministic(device, threads) as chosen:
+        network = classifier.load(model, chosen)
+        images = EvaluationSet.read(evaluation)
+        for name, path in scores.items():
+            mark = storage.fingerprint(
+                {
+                    "metrics": plain,
+                    # A mapping is compared whatever its order, the rows of the file are not.
+                    "order": list(plain),
+                    "inputs": {**inputs, "maps": storage.digest(attributions[name])},
+                    "code": code,
+                    "batch-size": batch_size,
+                }
+            )
+            if storage.is_current(path, mark):
+                path.touch()
+                continue
+            arrays, metadata = storage.read_tensors(attributions[name])
+            axes = {"dataset": run.dataset, "seed": run.seed}
+            try:
+                if metadata["status"] == "unavailable":
+                    frame = unavailable(images.single, metrics, metadata["reason"], run.dataset)
+                else:
+                    explainer = Explainer(methods[name], network)
+                    subject = _subject(images, arrays, explainer, chosen)
+                    frame = evaluate(subject, metrics, batch_size=batch_size, **axes)
+            except Exception as error:
+                error.add_note(f"while evaluating the method '{name}' for {path}")
+                failures.append(error)
+            else:
+                storage.write_table(path, frame, {"fingerprint": mark})
+    if failures:
+        raise ExceptionGroup(f"{len(failures)} of {len(scores)} cells failed", failures)
+
+
+def _subject(
+    images: EvaluationSet,
+    arrays: Mapping[str, np.ndarray],
+    explainer: Explainer,
+    device: torch.device,
+) -> Subject:
+    """Gather what the maps of one cell are judged on."""
+
+    def explain(pixels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        maps = explainer(torch.from_numpy(pixels).to(device), torch.from_numpy(classes).to(device))
+        return maps.cpu().numpy()
+
+    return Subject(
+        images=to_input(images.images, device).cpu().numpy(),
+        maps=arrays["maps"],
+        classes=arrays["classes"],
+        single=images.single,
+        masks=images.masks,
+        model=explainer.score,
+        explain=explain,
+        n_classes=len(images.class_names),
+    )

@@ -1,0 +1,29 @@
+# Attribution: signed maps of every method. One job explains a model by all methods (jobs: model) or
+# by one (jobs: cell); the files are the same. A job keeps the cells that are up to date, so its
+# outputs are updated, not deleted beforehand.
+rule attribute:
+    input:
+        model=f"{RUN}/model.safetensors",
+        evaluation=f"{DATASET}/evaluation.safetensors",
+        predictions=f"{RUN}/predictions.parquet",
+    output:
+        update(
+            [
+                f"{RUN}/method={method}/attributions.safetensors"
+                for method in METHODS_OF_A_JOB
+            ]
+        ),
+    log:
+        f"{RESULTS}/logs/attribute/{{dataset}}-{{loss}}-{{seed}}{LOG_OF_A_JOB}.log",
+    params:
+        methods=methods_of,
+        batch_size=CONFIG.evaluation.batch_size,
+        runtime=CONFIG.runtime_keys(),
+        code=stage_hash("clarity.stages.attribute"),
+    threads: CONFIG.threads
+    resources:
+        gpu=GPU,
+        mem_mb=lambda w, attempt: 3000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
+    script:
+        "../scripts/attribute.py"

@@ -1,0 +1,16 @@
+# Data: the splits of each dataset and the evaluation images that all its models explain.
+rule prepare:
+    output:
+        data=f"{DATASET}/data.safetensors",
+        evaluation=f"{DATASET}/evaluation.safetensors",
+    log:
+        f"{RESULTS}/logs/prepare/{{dataset}}.log",
+    params:
+        recipe=lambda w: CONFIG.datasets[w.dataset].source_keys(),
+        evaluation=CONFIG.evaluation.set_keys(),
+        code=stage_hash("clarity.stages.prepare"),
+    resources:
+        mem_mb=lambda w, attempt: 2000 * attempt,
+        runtime=lambda w, attempt: 20 * attempt,
+    script:
+        "../scripts/prepare.py"

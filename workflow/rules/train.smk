@@ -1,0 +1,26 @@
+# Training: one run for each dataset, loss and seed.
+rule train:
+    input:
+        data=f"{DATASET}/data.safetensors",
+        evaluation=f"{DATASET}/evaluation.safetensors",
+    output:
+        model=f"{RUN}/model.safetensors",
+        history=f"{RUN}/history.parquet",
+        predictions=f"{RUN}/predictions.parquet",
+        geometry=f"{RUN}/geometry.parquet",
+        embeddings=f"{RUN}/embeddings.safetensors",
+        manifest=f"{RUN}/manifest.json",
+    log:
+        f"{RESULTS}/logs/train/{{dataset}}-{{loss}}-{{seed}}.log",
+    params:
+        training=lambda w: CONFIG.datasets[w.dataset].training_keys(),
+        loss=lambda w: CONFIG.losses[w.loss].plain(),
+        runtime=CONFIG.runtime_keys(),
+        code=stage_hash("clarity.stages.train"),
+    threads: CONFIG.threads
+    resources:
+        gpu=GPU,
+        mem_mb=lambda w, attempt: 3000 * attempt,
+        runtime=lambda w, attempt: 60 * attempt,
+    script:
+        "../scripts/train.py"
