@@ -5,6 +5,7 @@ names of library classes and their arguments against the installed libraries wit
 (`clarity.catalogue`), and checks what concerns several sections at once.
 """
 
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -14,7 +15,7 @@ from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_
 
 from clarity import catalogue
 from clarity.attribution.recipe import CONTROLS, MethodRecipe
-from clarity.data.recipe import DatasetRecipe
+from clarity.data.recipe import SOURCES, DatasetRecipe
 from clarity.grid import Grid
 from clarity.losses.recipe import CROSS_ENTROPY, LossRecipe
 from clarity.metrics import registry
@@ -151,3 +152,90 @@ class Config(Section):
                         f"{where}.datasets: found '{dataset}'{nearest(dataset, self.datasets)} "
                         f"Allowed: {', '.join(self.datasets)}"
                     )
+
+
+def load_config(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Config:
+    """Check a whole config.
+
+    Args:
+        values: the config as Snakemake put it together.
+        files: the files it came from; a key that occurs twice in one is lost when YAML is read, so
+            they are looked at once more.
+
+    Raises:
+        ConfigError: with every problem, each with its place, what was found and what is allowed.
+    """
+    problems = [problem for file in files for problem in duplicate_keys(Path(file))]
+    try:
+        config = Config.model_validate(dict(values))
+    except ConfigError as error:
+        problems += error.problems
+    except ValidationError as error:
+        problems += [_describe(dict(detail)) for detail in error.errors()]
+    if problems:
+        raise ConfigError(problems)
+    return config
+
+
+def duplicate_keys(file: Path) -> list[str]:
+    """Return a problem for each key that stands twice in one mapping of a YAML file."""
+    problems = []
+
+    def visit(node: yaml.Node | None, place: str) -> None:
+        if isinstance(node, yaml.MappingNode):
+            lines: dict[str, int] = {}
+            for key, value in node.value:
+                line = key.start_mark.line + 1
+                if key.value in lines:
+                    problems.append(
+                        f"{place}{key.value}: found twice in {file.name}, "
+                        f"in lines {lines[key.value]} and {line}"
+                    )
+                lines[key.value] = line
+                visit(value, f"{place}{key.value}.")
+        elif isinstance(node, yaml.SequenceNode):
+            for position, item in enumerate(node.value):
+                visit(item, f"{place}{position}.")
+
+    with file.open(encoding="utf-8") as stream:
+        visit(yaml.compose(stream, Loader=yaml.SafeLoader), "")
+    return problems
+
+
+def json_schema() -> dict[str, Any]:
+    """Return the JSON schema of the config, for editors and for the docs."""
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
+
+
+def _describe(detail: Mapping[str, Any]) -> str:
+    """Turn one of pydantic's errors into "place: what was found and what was wanted"."""
+    parts = [str(part) for part in detail["loc"]]
+    if parts[:1] == ["datasets"] and parts[2:3] and parts[2] in SOURCES:
+        # The source chooses the model, so pydantic counts it as a step; it is no key.
+        del parts[2]
+    place = ".".join(parts)
+    message = str(detail["msg"]).removeprefix("Value error, ")
+    found = detail["input"]
+    if detail["type"] == "union_tag_invalid":
+        tag = str(detail["ctx"]["tag"])
+        return (
+            f"{place}.source: found '{tag}'{nearest(tag, SOURCES)} Allowed: {', '.join(SOURCES)}"
+        )
+    if detail["type"] == "union_tag_not_found":
+        return f"{place}.source: missing. Allowed: {', '.join(SOURCES)}"
+    if detail["type"] == "missing":
+        return f"{place}: missing"
+    if detail["type"] == "literal_error":
+        allowed = re.findall(r"'([^']*)'", str(detail["ctx"]["expected"]))
+        return (
+            f"{place}: found {found!r}{nearest(str(found), allowed)} Allowed: {', '.join(allowed)}"
+        )
+    if detail["type"] == "string_pattern_mismatch" and place.endswith("[key]"):
+        return (
+            f"{place.removesuffix('.[key]')}: found the name {found!r}; a name becomes a folder, so "
+            f"it takes letters, digits and . + _ - only, starts with a letter or digit, and has at "
+            f"most 64 characters"
+        )
+    if detail["type"] == "value_error":
+        return f"{place}: {message}" if place else message
+    return f"{place}: found {found!r} ({type(found).__name__}); {message[0].lower()}{message[1:]}"

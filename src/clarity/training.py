@@ -136,7 +136,7 @@ def epoch_batches(
         for label in labels.unique(sorted=True):
             members = torch.nonzero(labels == label)[:, 0]
             members = members[torch.randperm(len(members), generator=generator)]
-            groups += members[: len(members) // m * m].split(m)
+            groups += [members[i : i + m] for i in range(0, len(members) - m + 1, m)]
         if not groups:
             raise ValueError(f"samples-per-class: found {m}, but no class has so many images")
         order = torch.cat([groups[i] for i in torch.randperm(len(groups), generator=generator)])

@@ -18,7 +18,7 @@ rule attribute:
     params:
         methods=methods_of,
         batch_size=CONFIG.evaluation.batch_size,
-        runtime=CONFIG.runtime_keys(),
+        runtime={"device": CONFIG.device, "threads": CONFIG.threads},
         code=stage_hash("clarity.stages.attribute"),
     threads: CONFIG.threads
     resources:

@@ -1,39 +1,64 @@
 # Owns what all rules share: the checked config, the grid, paths and parameters; no rules.
-from clarity.config import load_config
+from pathlib import Path
+
+from snakemake.exceptions import WorkflowError
+
+from clarity.config import ConfigError, load_config
 from clarity.figures.names import figure_names
 from clarity.provenance import stage_hash
 from clarity.tables.names import TABLES
 
-CONFIG = load_config(
-    config, files=[*workflow.configfiles, *(workflow.config_settings.configfiles or [])]
-)
-GRID = CONFIG.grid
+try:
+    CONFIG = load_config(config, workflow.configfiles)
+except ConfigError as error:
+    raise WorkflowError(str(error)) from None
+
 RESULTS = CONFIG.results.rstrip("/")
 DATASET = f"{RESULTS}/dataset={{dataset}}"
 RUN = f"{DATASET}/loss={{loss}}/seed={{seed}}"
-CELL = f"{RUN}/method={{method}}"
+
+# A job takes all methods of a model or, in a job for each cell, the one in its wildcards.
+METHODS_OF_A_JOB = list(CONFIG.methods) if CONFIG.jobs == "model" else ["{method}"]
+LOG_OF_A_JOB = "" if CONFIG.jobs == "model" else "-{method}"
+
+# Locally, GPU jobs share the GPUs; without one the same jobs share the cores. A cluster's profile
+# asks for GPUs itself (set-resources).
+GPU = int(CONFIG.device != "cpu" and Path("/dev/nvidia0").exists())
 
 
 wildcard_constraints:
     dataset="|".join(map(re.escape, CONFIG.datasets)),
     loss="|".join(map(re.escape, CONFIG.losses)),
     method="|".join(map(re.escape, CONFIG.methods)),
-    seed=r"\d+",
+    seed="|".join(map(str, CONFIG.seeds)),
+
+
+def methods_of(wildcards):
+    """Return the recipes of a job's methods, by name."""
+    names = [name.format(**wildcards) for name in METHODS_OF_A_JOB]
+    return {name: CONFIG.methods[name].plain() for name in names}
 
 
 def cells(name):
     """Return the file `name` of every cell of the grid."""
-    return [f"{RESULTS}/{cell.folder}/{name}" for cell in GRID.cells()]
+    return [f"{RESULTS}/{cell.folder}/{name}" for cell in CONFIG.grid.cells()]
 
 
 def runs(name):
     """Return the file `name` of every training run of the grid."""
-    return [f"{RESULTS}/{run.folder}/{name}" for run in GRID.runs()]
+    return [f"{RESULTS}/{run.folder}/{name}" for run in CONFIG.grid.runs()]
 
 
-def tables(*names):
-    """Return the named tables, or all, as CSV files."""
-    return [f"{RESULTS}/tables/{name}.csv" for name in names or TABLES]
+def evaluation_sets():
+    """Return the evaluation set of every dataset."""
+    return [f"{RESULTS}/dataset={name}/evaluation.safetensors" for name in CONFIG.datasets]
+
+
+def tables():
+    """Return every table, as parquet and as CSV."""
+    return [
+        f"{RESULTS}/tables/{name}.{kind}" for name in TABLES for kind in ("parquet", "csv")
+    ]
 
 
 def figures():

@@ -6,8 +6,11 @@ rule prepare:
     log:
         f"{RESULTS}/logs/prepare/{{dataset}}.log",
     params:
-        recipe=lambda w: CONFIG.datasets[w.dataset].source_keys(),
-        evaluation=CONFIG.evaluation.set_keys(),
+        recipe=lambda w: CONFIG.datasets[w.dataset].source_part(),
+        evaluation={
+            "images": CONFIG.evaluation.images,
+            "scene_images": CONFIG.evaluation.scenes,
+        },
         code=stage_hash("clarity.stages.prepare"),
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,

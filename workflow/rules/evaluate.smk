@@ -15,7 +15,7 @@ rule evaluate:
         methods=methods_of,
         metrics={name: recipe.plain() for name, recipe in CONFIG.metrics.items()},
         batch_size=CONFIG.evaluation.batch_size,
-        runtime=CONFIG.runtime_keys(),
+        runtime={"device": CONFIG.device, "threads": CONFIG.threads},
         code=stage_hash("clarity.stages.evaluate"),
     threads: CONFIG.threads
     resources:

@@ -13,9 +13,9 @@ rule train:
     log:
         f"{RESULTS}/logs/train/{{dataset}}-{{loss}}-{{seed}}.log",
     params:
-        training=lambda w: CONFIG.datasets[w.dataset].training_keys(),
+        training=lambda w: CONFIG.datasets[w.dataset].training_part(),
         loss=lambda w: CONFIG.losses[w.loss].plain(),
-        runtime=CONFIG.runtime_keys(),
+        runtime={"device": CONFIG.device, "threads": CONFIG.threads},
         code=stage_hash("clarity.stages.train"),
     threads: CONFIG.threads
     resources:

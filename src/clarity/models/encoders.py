@@ -11,11 +11,14 @@ class Encoder(nn.Module):
 
     Attributes:
         dimension: length of an embedding.
-        cam_layer: the module whose output [B, K, h, w] class activation maps weight.
     """
 
     dimension: int
-    cam_layer: nn.Module
+
+    @property
+    def cam_layer(self) -> nn.Module:
+        """The module whose output [B, K, h, w] class activation maps weight."""
+        raise AttributeError(f"{type(self).__name__} names no layer with spatial feature maps")
 
 
 class ConvNet(Encoder):
@@ -41,7 +44,11 @@ class ConvNet(Encoder):
             before = width
         self.features = nn.Sequential(*blocks)
         self.dimension = before
-        self.cam_layer = self.features[-1]
+
+    @property
+    def cam_layer(self) -> nn.Module:
+        """The last convolution, after its normalisation and rectification."""
+        return self.features[-1]
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images [B, C, H, W] to embeddings [B, dimension]."""

@@ -1,0 +1,1 @@
+"""Tables: from the score files of a grid to the tables of a paper."""
