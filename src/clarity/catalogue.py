@@ -257,6 +257,7 @@ def _read(library: Library, name: str, index: Mapping[str, Path], root: Path) ->
     attributes: dict[str, str] = {}
     lineage = _lineage(name, index)
     for call in library.calls:
+        settled = set(library.given)
         for node in lineage:
             method = next(
                 (f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == call), None
@@ -264,10 +265,11 @@ def _read(library: Library, name: str, index: Mapping[str, Path], root: Path) ->
             if method is None:
                 continue
             for key, parameter in _parameters(method).items():
-                if key not in library.given:
+                if key not in settled:
                     parameters.setdefault(key, parameter)
             if method.args.kwarg is None:
                 break
+            settled |= _passed_on(method)
     for node in lineage:
         for statement in node.body:
             if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
@@ -304,6 +306,17 @@ def _parameters(method: ast.FunctionDef) -> dict[str, Parameter]:
     return {
         argument.arg: Parameter(argument.annotation, _value(default), default is None)
         for argument, default in pairs
+    }
+
+
+def _passed_on(method: ast.FunctionDef) -> set[str]:
+    """Return the arguments that a method itself gives to the method that it extends."""
+    return {
+        keyword.arg
+        for node in ast.walk(method)
+        if isinstance(node, ast.Call) and ast.unparse(node.func) == f"super().{method.name}"
+        for keyword in node.keywords
+        if keyword.arg is not None
     }
 
 

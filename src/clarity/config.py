@@ -8,13 +8,14 @@ names of library classes and their arguments against the installed libraries wit
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal
 
 import yaml
 from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic_core import ErrorDetails
 
 from clarity import catalogue
-from clarity.attribution.recipe import CONTROLS, MethodRecipe
+from clarity.attribution.recipe import MethodRecipe
 from clarity.data.recipe import SOURCES, DatasetRecipe
 from clarity.grid import Grid
 from clarity.losses.recipe import CROSS_ENTROPY, LossRecipe
@@ -87,17 +88,6 @@ class Config(Section):
             return {**value, "losses": filled}
         return value
 
-    @model_validator(mode="after")
-    def _consistent(self) -> Self:
-        problems = [
-            *self._axis_problems(),
-            *self._class_problems(),
-            *self._metric_problems(),
-        ]
-        if problems:
-            raise ConfigError(problems)
-        return self
-
     @property
     def grid(self) -> Grid:
         """The product of the axes."""
@@ -112,15 +102,15 @@ class Config(Section):
         """Return what is known of each metric, by recipe name."""
         return {name: registry.info(recipe) for name, recipe in self.metrics.items()}
 
+    def problems(self) -> list[str]:
+        """Return what is wrong beyond single keys: names of classes, and what must fit together."""
+        return [*self._axis_problems(), *self._class_problems(), *self._metric_problems()]
+
     def _axis_problems(self) -> Iterable[str]:
         if len(set(self.seeds)) < len(self.seeds):
             yield f"seeds: found {self.seeds}, wanted each seed once"
         if self.statistics.baseline not in self.losses:
-            found = self.statistics.baseline
-            yield (
-                f"statistics.baseline: found '{found}'{nearest(found, self.losses)} "
-                f"Allowed: {', '.join(self.losses)}"
-            )
+            yield _not_among("statistics.baseline", self.statistics.baseline, self.losses)
         for axis in ("datasets", "losses", "methods", "metrics"):
             seen: dict[str, str] = {}
             for name in getattr(self, axis):
@@ -133,25 +123,58 @@ class Config(Section):
         for name, loss in self.losses.items():
             where = f"losses.{name}"
             if loss.loss == CROSS_ENTROPY:
-                yield from catalogue.check_call(
-                    "torch:CrossEntropyLoss", loss.arguments, where, CROSS_ENTROPY_ARGUMENTS
-                )
+                yield from _cross_entropy_problems(loss, where)
             else:
                 yield from catalogue.check("losses", loss.loss, loss.arguments, where)
             for part, (kind, arguments) in loss.parts.items():
                 yield from catalogue.check(f"{part}s", kind, arguments, f"{where}.{part}")
         for name, method in self.methods.items():
-            yield from catalogue.check("attribution", method.method, method.arguments, f"methods.{name}")
+            where = f"methods.{name}"
+            yield from catalogue.check("attribution", method.method, method.arguments, where)
 
     def _metric_problems(self) -> Iterable[str]:
         for name, recipe in self.metrics.items():
             where = f"metrics.{name}"
+            wrong = catalogue.check("metrics", recipe.metric, recipe.arguments, where)
+            yield from wrong
             for dataset in recipe.datasets or []:
                 if dataset not in self.datasets:
-                    yield (
-                        f"{where}.datasets: found '{dataset}'{nearest(dataset, self.datasets)} "
-                        f"Allowed: {', '.join(self.datasets)}"
-                    )
+                    yield _not_among(f"{where}.datasets", dataset, self.datasets)
+            if wrong:
+                continue
+            known = registry.info(recipe)
+            for dataset, source in self.datasets.items():
+                if recipe.datasets is not None and dataset not in recipe.datasets:
+                    continue
+                for needs, has, what in (
+                    (known.needs_masks, source.has_masks, "masks"),
+                    (known.needs_scenes, source.has_scenes, "two-class scenes"),
+                ):
+                    if needs and not has:
+                        yield (
+                            f"{where}: {recipe.metric} needs {what}, which the dataset '{dataset}' "
+                            f"has not; name those that have with `datasets: [...]`"
+                        )
+
+
+def _not_among(place: str, found: str, allowed: Iterable[str]) -> str:
+    """Describe a name that is none of those allowed."""
+    names = list(allowed)
+    return f"{place}: found '{found}'{nearest(found, names)} Allowed: {', '.join(names)}"
+
+
+def _cross_entropy_problems(loss: LossRecipe, where: str) -> Iterable[str]:
+    """Check what cross-entropy takes: nothing but label smoothing (Szegedy et al., 2016)."""
+    for key, value in loss.arguments.items():
+        if key != "label_smoothing":
+            yield (
+                f"{where}.{key}: unknown argument of cross-entropy"
+                f"{nearest(key, ['label_smoothing'])} It takes: label_smoothing"
+            )
+        elif not isinstance(value, float | int) or not 0 <= value < 1:
+            yield f"{where}.{key}: found {value!r}, wanted a number from 0 to below 1"
+    for part in loss.parts:
+        yield f"{where}.{part}: cross-entropy takes none"
 
 
 def load_config(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Config:
@@ -168,10 +191,10 @@ def load_config(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> 
     problems = [problem for file in files for problem in duplicate_keys(Path(file))]
     try:
         config = Config.model_validate(dict(values))
-    except ConfigError as error:
-        problems += error.problems
     except ValidationError as error:
-        problems += [_describe(dict(detail)) for detail in error.errors()]
+        problems += [_describe(detail) for detail in error.errors()]
+        raise ConfigError(problems) from None
+    problems += config.problems()
     if problems:
         raise ConfigError(problems)
     return config
@@ -207,7 +230,7 @@ def json_schema() -> dict[str, Any]:
     return {"$schema": "https://json-schema.org/draft/2020-12/schema", **Config.model_json_schema()}
 
 
-def _describe(detail: Mapping[str, Any]) -> str:
+def _describe(detail: ErrorDetails) -> str:
     """Turn one of pydantic's errors into "place: what was found and what was wanted"."""
     parts = [str(part) for part in detail["loc"]]
     if parts[:1] == ["datasets"] and parts[2:3] and parts[2] in SOURCES:

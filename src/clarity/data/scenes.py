@@ -2,9 +2,9 @@
 
 It does not choose how many images a run has, nor which of them are explained (`data.prepare`).
 
-A class is a shape and a texture: four shapes times two textures, so that the shape alone leaves
-two classes and the texture alone four. All else is drawn without knowing the class: place, area,
-rotation, colours, background and distractors. All shapes have the same area.
+A class is a shape and a texture: two shapes times four textures, so that the shape alone leaves
+four classes and the texture alone two. All else is drawn without knowing the class: place, area, a
+slight rotation, colours, background and distractors. Both shapes have the same area.
 
 - An image holds one object, a two-class scene two objects of different classes. Both come from the
   same plan with room for two objects; the image of one leaves the second out. So a two-class scene
@@ -14,9 +14,10 @@ rotation, colours, background and distractors. All shapes have the same area.
 - Every pixel shows one thing: the background, a distractor or an object. Nothing is blended, so
   a mask is exact. One noise, coarse and fine, lies over all of them and is the background's texture.
 
-Label-preserving augmentations: mirroring along either axis, rotation by any angle, changes of
-brightness, contrast and colour, and shifts that keep the object in view. Not label-preserving:
-shearing, stretching one axis, mixing images, and blurring that wipes out a texture.
+Label-preserving augmentations: mirroring along either axis (a diagonal texture then runs the other
+way, which it does in no other class), changes of brightness, contrast and colour, and shifts that
+keep the object in view. Not label-preserving: rotation by more than `TILT`, shearing, mixing images,
+and blurring that wipes out a texture.
 
 Determinism: image i depends on kind, split, seed, size, its classes and i, and on nothing else.
 Only +, -, *, / and square roots are computed on the way to a pixel, which IEEE 754 rounds the same
@@ -46,10 +47,10 @@ SMALLEST_SIZE = 24
 #: Lengths below are in 1/32 of the side of an image: pixels at the default size.
 SIDE = 32.0
 #: Least and greatest area of an object, and the least gap between two.
-AREA = (80.0, 120.0)
+AREA = (110.0, 150.0)
 GAP = 1.0
 #: Width of a stripe and of a square of a chequered object.
-CELL = 2.4
+CELL = 3.0
 #: Distractors of an image; half the width of a bar, half its length, and the radius of a spot.
 DISTRACTORS = 4
 BAR_WIDTH = (0.5, 0.9)
@@ -58,7 +59,7 @@ SPOT_RADIUS = (1.0, 2.2)
 
 #: Least and greatest intensity before the noise, and the amplitude of the noise: within [0, 1].
 INTENSITY = (0.15, 0.85)
-NOISE = 0.15
+NOISE = 0.12
 #: How far, on a circle of length 1 that holds the intensities, the two colours of an object may lie
 #: from a third and two thirds of the way round from the background's.
 JITTER = 1 / 12
@@ -69,16 +70,8 @@ CHUNK = 128
 Pattern = Callable[[np.ndarray, np.ndarray], np.ndarray]
 
 
-def _disc(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return u * u + v * v < 1 / math.pi
-
-
-def _square(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    return np.maximum(np.abs(u), np.abs(v)) < 0.5
-
-
 def _cross(u: np.ndarray, v: np.ndarray) -> np.ndarray:
-    """Five squares, so that no corner lies farther out than those of `_square`."""
+    """Five squares."""
     u, v, half = np.abs(u), np.abs(v), 0.5 / math.sqrt(5)
     return (np.minimum(u, v) < half) & (np.maximum(u, v) < 3 * half)
 
@@ -89,8 +82,16 @@ def _ring(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     return (square < 4 / (3 * math.pi)) & (square > 1 / (3 * math.pi))
 
 
-def _striped(s: np.ndarray, _: np.ndarray) -> np.ndarray:
+def _columns(s: np.ndarray, _: np.ndarray) -> np.ndarray:
     return np.floor(s) % 2 == 0
+
+
+def _rows(_: np.ndarray, t: np.ndarray) -> np.ndarray:
+    return np.floor(t) % 2 == 0
+
+
+def _diagonals(s: np.ndarray, t: np.ndarray) -> np.ndarray:
+    return np.floor((s + t) * math.sqrt(0.5)) % 2 == 0
 
 
 def _chequered(s: np.ndarray, t: np.ndarray) -> np.ndarray:
@@ -98,12 +99,17 @@ def _chequered(s: np.ndarray, t: np.ndarray) -> np.ndarray:
 
 
 #: Shapes of area 1 around the origin; none has a point farther from it than REACH.
-SHAPES: dict[str, Pattern] = {"disc": _disc, "square": _square, "cross": _cross, "ring": _ring}
+SHAPES: dict[str, Pattern] = {"cross": _cross, "ring": _ring}
 REACH = math.sqrt(0.5)
 #: Where a texture shows its first colour; coordinates in widths of a stripe.
-TEXTURES: dict[str, Pattern] = {"striped": _striped, "chequered": _chequered}
-#: Textures vary fastest, so that an even number of classes has every shape in both textures.
-CLASS_NAMES = tuple(f"{texture} {shape}" for shape in SHAPES for texture in TEXTURES)
+TEXTURES: dict[str, Pattern] = {
+    "upright": _columns,
+    "level": _rows,
+    "diagonal": _diagonals,
+    "chequered": _chequered,
+}
+#: Shapes vary fastest, so that an even number of classes has every texture in both shapes.
+CLASS_NAMES = tuple(f"{texture} {shape}" for texture in TEXTURES for shape in SHAPES)
 
 #: What is drawn for an image, uniform in [0, 1), with shapes: the same whatever its classes.
 DRAWS: dict[str, tuple[int, ...]] = {
@@ -121,7 +127,10 @@ DRAWS: dict[str, tuple[int, ...]] = {
     "swap": (2, 3),
 }
 
-_ANGLES = 2 * np.pi * np.arange(360) / 360
+#: Shapes, textures and distractors are turned by one of these angles, in radians: objects by up to
+#: TILT to either side.
+TILT = np.pi / 12
+_ANGLES = np.linspace(-TILT, TILT, 31)
 _COSINE, _SINE = np.round(np.cos(_ANGLES), 9), np.round(np.sin(_ANGLES), 9)
 
 
@@ -252,7 +261,7 @@ def _paint(
         root = np.sqrt(area[:, k])[:, None, None]
         phase = 2 * draws["phase"][:, k, :, None, None]
         kinds = classes[:, k]
-        shape, texture = kinds // len(TEXTURES), kinds % len(TEXTURES)
+        texture, shape = kinds // len(SHAPES), kinds % len(SHAPES)
         where = _pick(SHAPES, np.where(kinds == NONE, NONE, shape), x / root, y / root)
         first = _pick(TEXTURES, texture, s / CELL + phase[:, 0], t / CELL + phase[:, 1])
         colours = _object_colours(draws["background"], draws["colour"][:, k], draws["swap"][:, k])
@@ -349,6 +358,33 @@ def _smooth(grid: np.ndarray, size: int) -> np.ndarray:
 
 def sample_figure() -> "Figure":
     """Draw a row of images for each class and two rows of two-class scenes, masks outlined."""
+    # Imported here: only the docs need it.
     from matplotlib.figure import Figure
 
-    raise NotImplementedError
+    columns = 8
+    single = generate_single(columns * len(CLASS_NAMES), split="train", seed=0)
+    pairs = generate_pairs(2 * columns, split="train", seed=0)
+    figure = Figure(figsize=(columns, len(CLASS_NAMES) + 2.6), layout="constrained")
+    upper, lower = figure.subfigures(2, 1, height_ratios=[len(CLASS_NAMES), 2.4])
+    for axes, name, label in zip(
+        upper.subplots(len(CLASS_NAMES), columns), CLASS_NAMES, range(len(CLASS_NAMES)), strict=True
+    ):
+        rows = np.flatnonzero(single.classes[:, 0] == label)
+        for axis, row in zip(axes, rows, strict=True):
+            _show(axis, single.images[row], single.masks[row])
+        axes[0].set_ylabel(name, rotation=0, ha="right", va="center")
+    lower.suptitle("two-class scenes", fontsize="medium")
+    for axis, image, masks in zip(
+        lower.subplots(2, columns).flat, pairs.images, pairs.masks, strict=True
+    ):
+        _show(axis, image, masks)
+    return figure
+
+
+def _show(axis: "Axes", image: np.ndarray, masks: np.ndarray) -> None:
+    """Show an image with its masks outlined, the first in white, the second in black."""
+    axis.imshow(image.transpose(1, 2, 0), interpolation="nearest")
+    for mask, colour in zip(masks, ("white", "black"), strict=True):
+        if mask.any():
+            axis.contour(mask, levels=[0.5], colors=colour, linewidths=0.8)
+    axis.set(xticks=[], yticks=[])

@@ -21,7 +21,7 @@ P = ParamSpec("P")
 R = TypeVar("R")
 
 #: Width of a figure over both columns of a page of a journal, in inches.
-PAGE_WIDTH = 7.0
+PAGE_WIDTH = 7.2
 
 #: Font sizes in points, at the size of print.
 BASE_SIZE = 8.0

@@ -1,0 +1,1 @@
+"""Metrics: what the maps of a cell are judged by, Quantus' metrics and CLarity's own."""

@@ -1,0 +1,431 @@
+"""Gallery: owns the picture of saliency maps, images by losses by methods, two classes each.
+
+It shows maps as they were stored: nothing is smoothed, made positive or compared.
+"""
+
+import textwrap
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.collections import LineCollection
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+
+from clarity.figures import style
+
+#: Stands for "no second class": the image shows one object.
+NONE = -1
+
+#: A map's colours end at this percentile of its absolute values, so that one pixel cannot make all
+#: others pale (as in Smilkov et al., 2017, "SmoothGrad", section 3.1).
+PERCENTILE = 99.0
+
+#: How much darker than white the image under a map may be.
+SHADING = 0.28
+
+#: Median grey value, in [0, 1], below which the images are dark and are shown inverted under maps.
+DARK = 0.25
+
+#: Images of a gallery: as many as fill about this number of rows of maps, within limits.
+ROWS = 12
+FEWEST, MOST = 2, 4
+
+# Lengths in inches.
+LEFT_MARGIN = 0.02
+THUMBNAIL = 0.74
+THUMBNAIL_COLUMN = 0.98
+LOSS_COLUMN = 1.12
+SMALLEST_MAP, LARGEST_MAP = 0.38, 0.66
+PAIR_GAP, METHOD_GAP, CONTROL_GAP, BLOCK_GAP, ROW_GAP = 0.015, 0.07, 0.14, 0.12, 0.02
+HEADER, SUBHEADER, FOOTER = 0.34, 0.16, 0.42
+LINE = 0.105
+
+COLOURS = "RdBu_r"
+
+
+@dataclass(frozen=True)
+class Examples:
+    """Images to show, with what is known of them.
+
+    Attributes:
+        images: uint8 [N, C, H, W].
+        classes: integers [N, 2]: (label, -1) for a single image, (a, b) for a two-class scene.
+        masks: bool [N, 2, H, W], where the object of each class is, or None.
+        class_names: one name a class.
+    """
+
+    images: np.ndarray
+    classes: np.ndarray
+    masks: np.ndarray | None
+    class_names: Sequence[str]
+
+
+def number_of_images(losses: int) -> int:
+    """Return how many images a gallery of so many losses shows."""
+    return min(MOST, max(FEWEST, ROWS // max(losses, 1)))
+
+
+def choose_images(classes: np.ndarray, correct: np.ndarray, count: int) -> list[int]:
+    """Choose the first images that all losses classify right, of different classes.
+
+    Where there are two-class scenes, half of the images are scenes.
+
+    Args:
+        classes: integers [N, 2], the second -1 for a single image.
+        correct: bool [N], whether all losses are right.
+        count: how many images to choose at most.
+
+    Returns:
+        Rows, single images first, each group in ascending order.
+    """
+    single = classes[:, 1] == NONE
+    scenes = count // 2 if (~single).any() else 0
+    chosen: list[int] = []
+    for group, wanted in ((single, count - scenes), (~single, scenes)):
+        seen: set[int] = set()
+        rows: list[int] = []
+        for row in np.flatnonzero(group & correct):
+            shown = {int(c) for c in classes[row] if c != NONE}
+            if len(rows) < wanted and not shown & seen:
+                rows.append(int(row))
+                seen |= shown
+        chosen += rows
+    return chosen
+
+
+@style.styled
+def gallery(
+    examples: Examples,
+    explained: Mapping[str, np.ndarray],
+    maps: Mapping[tuple[str, str], np.ndarray | str],
+    *,
+    losses: Sequence[str],
+    methods: Sequence[str],
+    controls: Sequence[str],
+    baseline: str,
+) -> Figure:
+    """Draw the maps of both classes of each image: a block an image, a row a loss.
+
+    Each map has its own symmetric scale around zero (see `PERCENTILE`), drawn over a faint grey of
+    the image.
+
+    Args:
+        examples: the images, N of them.
+        explained: by loss, the two classes whose maps are shown, integers [N, 2].
+        maps: by (loss, method), signed maps [N, 2, H, W], or the reason why there are none. A cell
+            that is not named has no maps for the reason "not computed".
+        losses: rows of each block, in order.
+        methods: pairs of columns, in order; controls are moved to the end.
+        controls: which of the methods look at neither model nor class.
+        baseline: the loss with the neutral look.
+    """
+    ordered = [m for m in methods if m not in controls] + [m for m in methods if m in controls]
+    plan = _Plan.of(examples.classes[:, 1] == NONE, len(losses), ordered, set(controls))
+    figure = Figure(figsize=(plan.width, plan.height))
+    axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))
+    axes.set(xlim=(0, plan.width), ylim=(plan.height, 0))
+    axes.axis("off")
+    looks = style.loss_styles(losses, baseline)
+    under = _shaded(examples.images)
+    for band in plan.bands:
+        _draw_headers(axes, band, set(controls))
+        for block in band.blocks:
+            i = block.row
+            _draw_image(axes, examples, i, block.top)
+            for place, loss in enumerate(losses):
+                top = block.top + place * (plan.size + ROW_GAP)
+                classes = explained.get(loss)
+                foil = None if classes is None else examples.class_names[classes[i, 1]]
+                single = examples.classes[i, 1] == NONE
+                _draw_loss(axes, loss, looks[loss].colour, foil if single else None, top, plan.size)
+                for method, x in band.columns:
+                    found = maps.get((loss, method), "not computed")
+                    if isinstance(found, str):
+                        _draw_unavailable(axes, found, x, top, plan.size)
+                        continue
+                    for slot in range(2):
+                        masks = None if examples.masks is None else examples.masks[i]
+                        left = x + slot * (plan.size + PAIR_GAP)
+                        _draw_map(axes, found[i, slot], under[i], masks, slot, left, top, plan.size)
+    _draw_key(axes, plan)
+    return figure
+
+
+@dataclass(frozen=True)
+class _Block:
+    """Where the rows of one image begin, in inches from the top."""
+
+    row: int
+    top: float
+
+
+@dataclass(frozen=True)
+class _Band:
+    """All images by some of the methods; wide grids take several bands."""
+
+    columns: list[tuple[str, float]]
+    blocks: list[_Block]
+    top: float
+    sections: list[tuple[float, tuple[str, str]]]
+    size: float
+    bottom: float
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """Where everything stands, in inches."""
+
+    bands: list[_Band]
+    size: float
+    width: float
+    height: float
+
+    @classmethod
+    def of(
+        cls, single: np.ndarray, losses: int, methods: Sequence[str], controls: set[str]
+    ) -> "_Plan":
+        left = LEFT_MARGIN + THUMBNAIL_COLUMN + LOSS_COLUMN
+        room = style.PAGE_WIDTH - left - CONTROL_GAP
+        most = int((room + METHOD_GAP) / (2 * SMALLEST_MAP + PAIR_GAP + METHOD_GAP))
+        groups = [list(part) for part in np.array_split(methods, -(-len(methods) // most))]
+        widest = max(map(len, groups))
+        size = (room - (widest - 1) * METHOD_GAP) / widest / 2 - PAIR_GAP / 2
+        size = min(max(size, SMALLEST_MAP), LARGEST_MAP)
+        rows = losses * (size + ROW_GAP) - ROW_GAP
+        block_height = max(rows, THUMBNAIL + 4 * LINE)
+        y = 0.04
+        bands = []
+        for group in groups:
+            columns, x = [], left
+            for method in group:
+                if method in controls and columns and columns[-1][0] not in controls:
+                    x += CONTROL_GAP - METHOD_GAP
+                columns.append((str(method), x))
+                x += 2 * size + PAIR_GAP + METHOD_GAP
+            top, blocks, sections = y, [], []
+            y += HEADER
+            for is_single in (True, False):
+                members = np.flatnonzero(single == is_single)
+                if len(members):
+                    sections.append((y, ("label", "foil") if is_single else ("first", "second")))
+                    y += SUBHEADER
+                for row in members:
+                    blocks.append(_Block(int(row), y))
+                    y += block_height + BLOCK_GAP
+            bands.append(_Band(columns, blocks, top, sections, size, y - BLOCK_GAP))
+        return cls(bands, size, style.PAGE_WIDTH, y + FOOTER)
+
+
+def _shaded(images: np.ndarray) -> np.ndarray:
+    """Return a faint grey version of the images in [0, 1]: [N, H, W]."""
+    grey = images.mean(axis=1) / 255
+    if grey.size and np.median(grey) < DARK:
+        grey = 1 - grey
+    return np.asarray(1 - SHADING * (1 - grey))
+
+
+def _draw_headers(axes: Axes, band: _Band, controls: set[str]) -> None:
+    pair = 2 * band.size + PAIR_GAP
+    characters = max(int(pair / 0.06), 8)
+    before: str | None = None
+    for method, x in band.columns:
+        control = method in controls
+        lines = textwrap.wrap(method, characters)[:2] if not control else [method, "(control)"]
+        axes.text(
+            x + pair / 2,
+            band.top + HEADER - 0.04,
+            "\n".join(lines),
+            ha="center",
+            va="bottom",
+            fontsize=style.SMALL_SIZE,
+            linespacing=1.0,
+            fontweight="normal" if control else "bold",
+            color=style.MUTED if control else style.INK,
+        )
+        if control and before is not None and before not in controls:
+            line = x - CONTROL_GAP / 2
+            axes.plot([line, line], [band.top + 0.06, band.bottom], color=style.FAINT, lw=0.8)
+        before = method
+    for y, names in band.sections:
+        for _, x in band.columns:
+            for slot, name in enumerate(names):
+                axes.text(
+                    x + slot * (band.size + PAIR_GAP) + band.size / 2,
+                    y + SUBHEADER - 0.03,
+                    name,
+                    ha="center",
+                    va="bottom",
+                    fontsize=style.TINY_SIZE,
+                    color=style.MUTED,
+                )
+
+
+def _draw_image(axes: Axes, examples: Examples, i: int, top: float) -> None:
+    """Draw an image with the names of its classes below."""
+    pixels = examples.images[i].transpose(1, 2, 0)
+    shown = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
+    _place(axes, shown, LEFT_MARGIN, top, THUMBNAIL)
+    first, second = (int(c) for c in examples.classes[i])
+    names = examples.class_names
+    if second == NONE:
+        lines = [f"label: {names[first]}"]
+    else:
+        lines = [f"first: {names[first]}", f"second: {names[second]}"]
+    wrapped = [part for line in lines for part in textwrap.wrap(line, 19)]
+    axes.text(
+        LEFT_MARGIN,
+        top + THUMBNAIL + 0.03,
+        "\n".join(wrapped[:4]),
+        ha="left",
+        va="top",
+        fontsize=style.TINY_SIZE,
+        linespacing=1.1,
+    )
+
+
+def _draw_loss(
+    axes: Axes, loss: str, colour: str, foil: str | None, top: float, size: float
+) -> None:
+    x = LEFT_MARGIN + THUMBNAIL_COLUMN
+    axes.add_patch(Rectangle((x - 0.08, top), 0.035, size, color=colour, lw=0))
+    lines = textwrap.wrap(loss, 19)[:2]
+    middle = top + size / 2
+    axes.text(
+        x,
+        middle if foil is None else middle - 0.01,
+        "\n".join(lines),
+        ha="left",
+        va="center" if foil is None else "bottom",
+        fontsize=style.SMALL_SIZE,
+        fontweight="bold",
+        color=style.INK,
+        linespacing=1.0,
+    )
+    if foil is not None:
+        axes.text(
+            x,
+            middle + 0.02,
+            "\n".join(textwrap.wrap(f"foil: {foil}", 22)[:2]),
+            ha="left",
+            va="top",
+            fontsize=style.TINY_SIZE,
+            color=style.INK,
+            linespacing=1.0,
+        )
+
+
+def _draw_map(
+    axes: Axes,
+    values: np.ndarray,
+    under: np.ndarray,
+    masks: np.ndarray | None,
+    slot: int,
+    x: float,
+    y: float,
+    size: float,
+) -> None:
+    """Draw one signed map [H, W]; outline the object of its class, and fainter the other's."""
+    if not np.isfinite(values).all():
+        _note(axes, "not finite", x, y, size)
+        return
+    scale = float(np.percentile(np.abs(values), PERCENTILE)) or float(np.abs(values).max())
+    if scale == 0:
+        _place(axes, np.repeat(under[..., None], 3, axis=2), x, y, size)
+        _note(axes, "all zero", x, y, size)
+        return
+    colours = matplotlib.colormaps[COLOURS](0.5 + 0.5 * np.clip(values / scale, -1, 1))[..., :3]
+    _place(axes, colours * under[..., None], x, y, size)
+    if masks is None:
+        return
+    for which, colour in ((1 - slot, "#8a8a8a"), (slot, "#000000")):
+        segments = _outline(masks[which]) * (size / masks.shape[-1]) + (x, y)
+        axes.add_collection(LineCollection(list(segments), colors=colour, linewidths=0.45))
+
+
+def _outline(mask: np.ndarray) -> np.ndarray:
+    """Return the edges of the pixels of a mask [H, W] that border on others: [E, 2, 2] of (x, y)."""
+    padded = np.pad(mask.astype(bool), 1)
+    rows, columns = np.nonzero(padded[:, 1:] != padded[:, :-1])
+    upright = np.stack([columns, rows - 1, columns, rows], axis=1)
+    rows, columns = np.nonzero(padded[1:] != padded[:-1])
+    level = np.stack([columns - 1, rows, columns, rows], axis=1)
+    return np.concatenate([upright, level]).reshape(-1, 2, 2).astype(float)
+
+
+def _place(axes: Axes, pixels: np.ndarray, x: float, y: float, size: float) -> None:
+    """Put an RGB image [H, W, 3] on the page, its pixels unsmoothed."""
+    axes.imshow(
+        pixels,
+        extent=(x, x + size, y + size, y),
+        interpolation="none",
+        aspect="auto",
+    )
+    # imshow fits the axes to the image; the axes are the page.
+    axes.set(xlim=(0, axes.figure.get_figwidth()), ylim=(axes.figure.get_figheight(), 0))  # type: ignore[union-attr]
+    axes.add_patch(Rectangle((x, y), size, size, fill=False, ec=style.FAINT, lw=0.4))
+
+
+def _note(axes: Axes, words: str, x: float, y: float, size: float) -> None:
+    axes.text(
+        x + size / 2,
+        y + size / 2,
+        words.replace(" ", "\n"),
+        ha="center",
+        va="center",
+        fontsize=style.TINY_SIZE,
+        color=style.MUTED,
+        linespacing=1.0,
+    )
+
+
+def _draw_unavailable(axes: Axes, reason: str, x: float, y: float, size: float) -> None:
+    width = 2 * size + PAIR_GAP
+    axes.add_patch(Rectangle((x, y), width, size, fc=style.SHADE, ec=style.FAINT, lw=0.4))
+    lines = textwrap.wrap(
+        f"unavailable: {reason}",
+        max(int(width / 0.045), 10),
+        max_lines=max(int(size / 0.09), 2),
+        placeholder=" …",
+    )
+    axes.text(
+        x + width / 2,
+        y + size / 2,
+        "\n".join(lines),
+        ha="center",
+        va="center",
+        fontsize=style.TINY_SIZE - 0.5,
+        color=style.MUTED,
+        linespacing=1.0,
+    )
+
+
+def _draw_key(axes: Axes, plan: _Plan) -> None:
+    """Draw the scale of colours with what it means."""
+    width, height = 1.1, 0.09
+    x, y = LEFT_MARGIN + THUMBNAIL_COLUMN + LOSS_COLUMN, plan.height - FOOTER + 0.14
+    ramp = matplotlib.colormaps[COLOURS](np.linspace(0, 1, 128))[None, :, :3]
+    axes.imshow(ramp, extent=(x, x + width, y + height, y), aspect="auto", interpolation="none")
+    axes.set(xlim=(0, plan.width), ylim=(plan.height, 0))
+    for place, words in ((0.0, "−"), (0.5, "0"), (1.0, "+")):
+        axes.text(
+            x + place * width,
+            y + height + 0.02,
+            words,
+            ha="center",
+            va="top",
+            fontsize=style.TINY_SIZE,
+        )
+    axes.text(
+        x + width + 0.12,
+        y + height / 2,
+        f"against (blue) and for (red) the class; each map on its own scale, 0 in the middle,\n"
+        f"ends at the {PERCENTILE:g}th percentile of |value|; over a faint grey of the image",
+        ha="left",
+        va="center",
+        fontsize=style.TINY_SIZE,
+        color=style.MUTED,
+        linespacing=1.15,
+    )

@@ -1,0 +1,34 @@
+# Comparison: every table, from the scores of the whole grid.
+rule compare:
+    input:
+        cells("scores.parquet"),
+        runs("predictions.parquet"),
+        runs("geometry.parquet"),
+        evaluation_sets(),
+    output:
+        tables(),
+    log:
+        f"{RESULTS}/logs/compare.log",
+    params:
+        grid=COMPARED,
+        code=stage_hash("clarity.stages.compare"),
+    resources:
+        mem_mb=lambda w, attempt: 3000 * attempt,
+        runtime=lambda w, attempt: 30 * attempt,
+    script:
+        "../scripts/compare.py"
+
+
+# Tables of what there is now, when some jobs failed or are still to come. No outputs, so that it can be
+# asked for at any time; it writes to partial/, out of the way of the tables of the whole grid.
+rule partial_tables:
+    name:
+        "tables-partial"
+    log:
+        f"{RESULTS}/logs/tables-partial.log",
+    params:
+        grid=COMPARED,
+        folder=f"{RESULTS}/partial/tables",
+    localrule: True
+    script:
+        "../scripts/compare.py"
