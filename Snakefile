@@ -2,13 +2,12 @@
 #
 # A cell is a folder, results/dataset=D/loss=L/seed=S/method=M/; any file in it can be asked for by
 # its path. The whole grid: snakemake --cores all. Another grid: --configfile config/NAME.yaml, which
-# replaces config.yaml as a whole.
+# stands in for config.yaml as a whole.
 from snakemake.utils import min_version
 
 min_version("9.25")
 
-# A config given on the command line stands alone: merged with the default one, it would keep the
-# default's datasets and losses.
+# Merged with the default grid, another one would keep the default's datasets and losses.
 if "datasets" not in config:
 
     configfile: "config.yaml"
@@ -26,18 +25,39 @@ include: "workflow/rules/report.smk"
 report: "workflow/report/workflow.rst"
 
 
-# On a cluster, GPU jobs wait for the scheduler, not for each other.
+# Locally, `--resources gpu=N` bounds the GPU jobs; on a cluster each job asks for its own.
 resource_scopes:
     gpu="local",
-
-
-localrules:
-    all,
 
 
 rule all:
     default_target: True
     input:
-        f"{RESULTS}/report.html",
-        tables("comparisons"),
+        tables(),
         figures(),
+        f"{RESULTS}/report.html",
+    localrule: True
+
+
+rule train_all:
+    name:
+        "train-all"
+    input:
+        runs("manifest.json"),
+    localrule: True
+
+
+rule attribute_all:
+    name:
+        "attribute-all"
+    input:
+        cells("attributions.safetensors"),
+    localrule: True
+
+
+rule evaluate_all:
+    name:
+        "evaluate-all"
+    input:
+        cells("scores.parquet"),
+    localrule: True

@@ -25,6 +25,25 @@ LOG_OF_A_JOB = "" if CONFIG.jobs == "model" else "-{method}"
 # asks for GPUs itself (set-resources).
 GPU = int(CONFIG.device != "cpu" and Path("/dev/nvidia0").exists())
 
+# What the stages after evaluation must know of the grid.
+AXES = {
+    "datasets": list(CONFIG.datasets),
+    "losses": list(CONFIG.losses),
+    "seeds": CONFIG.seeds,
+    "methods": list(CONFIG.methods),
+}
+COMPARED = {
+    "metrics": {
+        name: {"category": known.category, "direction": known.direction}
+        for name, known in CONFIG.metric_infos().items()
+    },
+    "baseline": CONFIG.statistics.baseline,
+    "controls": CONFIG.controls,
+    "confidence": CONFIG.statistics.confidence,
+    "resamples": CONFIG.statistics.resamples,
+    "correct_only": CONFIG.evaluation.correct_only,
+}
+
 
 wildcard_constraints:
     dataset="|".join(map(re.escape, CONFIG.datasets)),

@@ -4,13 +4,15 @@ rule compare:
         cells("scores.parquet"),
         runs("predictions.parquet"),
         runs("geometry.parquet"),
-        evaluation_sets(),
     output:
         tables(),
     log:
         f"{RESULTS}/logs/compare.log",
     params:
-        grid=COMPARED,
+        root=RESULTS,
+        folder=f"{RESULTS}/tables",
+        axes=AXES,
+        compared=COMPARED,
         code=stage_hash("clarity.stages.compare"),
     resources:
         mem_mb=lambda w, attempt: 3000 * attempt,
@@ -19,16 +21,18 @@ rule compare:
         "../scripts/compare.py"
 
 
-# Tables of what there is now, when some jobs failed or are still to come. No outputs, so that it can be
-# asked for at any time; it writes to partial/, out of the way of the tables of the whole grid.
+# Tables of what there is now, when some jobs failed or are still to come. It has no output, so that it
+# can be asked for at any time, and writes to partial/, out of the way of the whole grid's tables.
 rule partial_tables:
     name:
         "tables-partial"
     log:
         f"{RESULTS}/logs/tables-partial.log",
     params:
-        grid=COMPARED,
+        root=RESULTS,
         folder=f"{RESULTS}/partial/tables",
+        axes=AXES,
+        compared=COMPARED,
     localrule: True
     script:
         "../scripts/compare.py"

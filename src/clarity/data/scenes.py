@@ -246,11 +246,12 @@ def _paint(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Paint background, distractors, objects and noise, in this order."""
     canvas = np.empty((len(classes), 3, size, size))
-    canvas[:] = draws["background"][:, :, None, None]
+    background, contrast = _background(draws)
+    canvas[:] = background[:, :, None, None]
     for k in range(DISTRACTORS):
         draw = draws["distractor"][:, k]
         where = _distractor(draw, size)
-        colour = (draws["background"] + _between(0.25, 0.75, draw[:, 6:])) % 1
+        colour = background + contrast * _between(*DCONTRAST, draw[:, 6:])
         np.copyto(canvas, colour[:, :, None, None], where=where[:, None])
     masks = np.zeros((len(classes), 2, size, size), dtype=np.uint8)
     area = _between(*AREA, draws["area"])
@@ -264,7 +265,7 @@ def _paint(
         texture, shape = kinds // len(SHAPES), kinds % len(SHAPES)
         where = _pick(SHAPES, np.where(kinds == NONE, NONE, shape), x / root, y / root)
         first = _pick(TEXTURES, texture, s / CELL + phase[:, 0], t / CELL + phase[:, 1])
-        colours = _object_colours(draws["background"], draws["colour"][:, k], draws["swap"][:, k])
+        colours = _object_colours(background, contrast, draws["colour"][:, k])
         for colour, part in zip(colours, (where & first, where & ~first), strict=True):
             np.copyto(canvas, colour[:, :, None, None], where=part[:, None])
         masks[:, k] = where
@@ -325,8 +326,18 @@ def _distractor(draw: np.ndarray, size: int) -> np.ndarray:
     return beyond * beyond + y * y < (width * width)[:, None, None]
 
 
+CONTRAST=(.3,.5)
+DCONTRAST=(.2,.6)
+TEX=(.08,.15)
+def _background(draws):
+    up = np.where(draws["swap"][:, 0, :1] < 0.5, 1., -1.)
+    edge = CONTRAST[1]+TEX[1]
+    low = _between(TEX[1]*0, 1-edge, draws["background"])
+    return np.where(up > 0, low, 1 - low), up
+
+
 def _object_colours(
-    background: np.ndarray, draw: np.ndarray, swap: np.ndarray
+    background, up, draw
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the two colours [N, 3] of a texture, before `INTENSITY`.
 
@@ -334,10 +345,9 @@ def _object_colours(
     same colours on the whole, and yet differ by at least 1/4 in every channel; an object's two
     colours by at least 1/6.
     """
-    third = background + 1 / 3 + _between(-JITTER, JITTER, draw[:, 0])
-    two_thirds = background + 2 / 3 + _between(-JITTER, JITTER, draw[:, 1])
-    swapped = swap < 0.5
-    return np.where(swapped, two_thirds, third) % 1, np.where(swapped, third, two_thirds) % 1
+    mid = background + up * _between(*CONTRAST, draw[:, 0])
+    half = _between(*TEX, draw[:, 1])
+    return mid + half, mid - half
 
 
 def _noise(draws: dict[str, np.ndarray], size: int) -> np.ndarray:

@@ -111,5 +111,4 @@ def _subject(
         masks=images.masks,
         model=explainer.score,
         explain=explain,
-        n_classes=len(images.class_names),
     )

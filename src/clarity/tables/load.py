@@ -5,7 +5,7 @@ and a grid of 50 million rows fits into the memory of a laptop. A file that is m
 read stops nothing, unless asked to; it becomes a row of `Loaded.missing`.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -37,6 +37,7 @@ class Loaded:
     """All that a grid has, and what it lacks.
 
     Attributes:
+        cells: every cell that was asked for, ordered by dataset, loss, seed and method.
         scores: dataset, loss, method, metric, status, reason (categorical; the categories of the
             axes are the grid in the order of the cells), seed and image (int32), value (float64,
             NaN unless status is ok).
@@ -46,25 +47,11 @@ class Loaded:
         missing: dataset, loss, seed, method ('' for a file of the whole run), artifact, reason.
     """
 
+    cells: list[Cell]
     scores: pd.DataFrame
     predictions: pd.DataFrame
     geometry: pd.DataFrame
     missing: pd.DataFrame
-
-
-class _Codes(dict[str, int]):
-    """Numbers for words, in the order in which they come."""
-
-    def of(self, words: pd.Series) -> np.ndarray:
-        local, unique = pd.factorize(words)
-        return np.array([self.setdefault(str(word), len(self)) for word in unique], np.int32)[local]
-
-    def categorical(self, parts: Sequence[np.ndarray]) -> pd.Categorical:
-        """Return codes as a categorical with sorted categories: the order of files is no matter."""
-        codes = np.concatenate([np.empty(0, np.int32), *parts])
-        return pd.Categorical.from_codes(codes, categories=list(self)).reorder_categories(
-            sorted(self)
-        )
 
 
 def load_scores(
@@ -94,16 +81,15 @@ def load_scores(
     ]
     if len(set(grid)) < len(grid):
         raise ValueError("cells: found one twice")
-    orders = {
-        axis: list(dict.fromkeys(cell.axes[axis] for cell in grid))
-        for axis in ("dataset", "loss", "method")
-    }
+    datasets = _positions(cell.run.dataset for cell in grid)
+    losses = _positions(cell.run.loss for cell in grid)
+    methods = _positions(cell.method for cell in grid)
     grid.sort(
         key=lambda cell: (
-            orders["dataset"].index(cell.run.dataset),
-            orders["loss"].index(cell.run.loss),
+            datasets[cell.run.dataset],
+            losses[cell.run.loss],
             cell.run.seed,
-            orders["method"].index(cell.method),
+            methods[cell.method],
         )
     )
     missing: list[dict[str, str | int]] = []
@@ -133,12 +119,123 @@ def load_scores(
             frame = attempt(read, run.folder, name, axes)
             if frame is not None:
                 parts.append(frame.assign(**axes))
-    scores = _gather(
-        [(cell, attempt(_read_scores, cell.folder, SCORES, cell.axes)) for cell in grid], orders
-    )
+    scores = _ScoreColumns()
+    for cell in grid:
+        frame = attempt(_read_scores, cell.folder, SCORES, cell.axes)
+        if frame is not None:
+            scores.add(cell, frame)
     return Loaded(
-        scores=scores,
-        predictions=_join(predictions, _PREDICTION_COLUMNS, orders),
-        geometry=_join(geometry, _GEOMETRY_COLUMNS, orders),
+        cells=grid,
+        scores=scores.frame(list(datasets), list(losses), list(methods)),
+        predictions=_join(predictions, _PREDICTION_COLUMNS, list(datasets), list(losses)),
+        geometry=_join(geometry, _GEOMETRY_COLUMNS, list(datasets), list(losses)),
         missing=pd.DataFrame(missing, columns=list(MISSING_COLUMNS)),
     )
+
+
+def _positions(names: Iterable[str]) -> dict[str, int]:
+    """Number names in the order in which they first come."""
+    return {name: position for position, name in enumerate(dict.fromkeys(names))}
+
+
+class _ScoreColumns:
+    """The scores of many cells as columns of numbers; the strings of a file are let go at once."""
+
+    def __init__(self) -> None:
+        self.cells: list[Cell] = []
+        self.rows: list[int] = []
+        self.numbers: dict[str, list[np.ndarray]] = {name: [] for name in _SCORE_COLUMNS}
+        self.words: dict[str, dict[str, int]] = {"metric": {}, "reason": {}}
+        self.words["status"] = _positions(STATUSES)
+
+    def add(self, cell: Cell, frame: pd.DataFrame) -> None:
+        """Take over the rows of a cell, ordered by metric and image."""
+        frame = frame.sort_values(["metric", "image"], kind="stable")
+        self.cells.append(cell)
+        self.rows.append(len(frame))
+        self.numbers["image"].append(frame["image"].to_numpy(dtype=np.int32))
+        self.numbers["value"].append(frame["value"].to_numpy(dtype=np.float64))
+        for column, known in self.words.items():
+            local, unique = pd.factorize(frame[column])
+            codes = [known.setdefault(str(word), len(known)) for word in unique]
+            self.numbers[column].append(np.array(codes, dtype=np.int32)[local])
+
+    def frame(self, datasets: list[str], losses: list[str], methods: list[str]) -> pd.DataFrame:
+        """Put all cells together; the columns are those of `Loaded.scores`."""
+        columns: dict[str, pd.Categorical | np.ndarray] = {}
+        for axis, names in (("dataset", datasets), ("loss", losses), ("method", methods)):
+            position = _positions(names)
+            codes = np.array([position[str(cell.axes[axis])] for cell in self.cells], dtype=np.int32)
+            columns[axis] = pd.Categorical.from_codes(np.repeat(codes, self.rows), names)
+        seeds = np.array([cell.run.seed for cell in self.cells], dtype=np.int64)
+        columns["seed"] = np.repeat(seeds, self.rows)
+        for column, known in self.words.items():
+            # Sorted, since the order in which words came depends on which files are there.
+            names = list(known) if column == "status" else sorted(known)
+            columns[column] = pd.Categorical.from_codes(
+                self._column(column, np.int32), list(known)
+            ).reorder_categories(names)
+        columns["image"] = self._column("image", np.int32)
+        columns["value"] = self._column("value", np.float64)
+        return pd.DataFrame(columns)
+
+    def _column(self, name: str, dtype: type) -> np.ndarray:
+        return np.concatenate([np.empty(0, dtype), *self.numbers.pop(name)])
+
+
+def _join(
+    parts: list[pd.DataFrame], columns: Sequence[str], datasets: list[str], losses: list[str]
+) -> pd.DataFrame:
+    """Put the frames of all runs together, with the grid as categories."""
+    names = [*_RUN_COLUMNS, *columns]
+    frame = pd.concat(parts, ignore_index=True)[names] if parts else pd.DataFrame(columns=names)
+    return frame.assign(
+        dataset=pd.Categorical(frame["dataset"], datasets),
+        loss=pd.Categorical(frame["loss"], losses),
+    )
+
+
+def _read_scores(path: Path) -> pd.DataFrame:
+    """Read a score file and hold it to its format."""
+    frame = storage.read_table(path, _SCORE_COLUMNS)
+    if frame.empty:
+        raise CorruptArtifact(path, "it has no row")
+    unknown = sorted(set(frame["status"].unique()) - set(STATUSES), key=str)
+    if unknown:
+        raise CorruptArtifact(path, f"status {unknown[0]!r} is none of {', '.join(STATUSES)}")
+    _numeric(path, frame, "image", "value")
+    if frame[["image", "metric"]].isna().any(axis=None):
+        raise CorruptArtifact(path, "an image or a metric is empty")
+    if frame.duplicated(["image", "metric"]).any():
+        raise CorruptArtifact(path, "an image has two rows for one metric")
+    frame["reason"] = frame["reason"].fillna("")
+    lying = (frame["status"] == "ok") & ~np.isfinite(frame["value"])
+    frame.loc[lying, ["status", "reason"]] = ["nan", NOT_FINITE]
+    frame["value"] = frame["value"].where(frame["status"] == "ok")
+    return frame
+
+
+def _read_predictions(path: Path) -> pd.DataFrame:
+    """Read a file of predictions and hold it to its format."""
+    frame = storage.read_table(path, _PREDICTION_COLUMNS)
+    _numeric(path, frame, "image", "second_label", "correct", "correct_prototype")
+    if frame.isna().any(axis=None):
+        raise CorruptArtifact(path, "a value is empty")
+    if frame.duplicated(["split", "image"]).any():
+        raise CorruptArtifact(path, "an image has two rows in one split")
+    return frame.sort_values(["split", "image"], ignore_index=True)
+
+
+def _read_geometry(path: Path) -> pd.DataFrame:
+    """Read a file of embedding geometry and hold it to its format."""
+    frame = storage.read_table(path, _GEOMETRY_COLUMNS)
+    _numeric(path, frame, "value")
+    if frame.duplicated("measure").any():
+        raise CorruptArtifact(path, "a measure has two rows")
+    return frame.sort_values("measure", ignore_index=True)
+
+
+def _numeric(path: Path, frame: pd.DataFrame, *columns: str) -> None:
+    for column in columns:
+        if not pd.api.types.is_numeric_dtype(frame[column]):
+            raise CorruptArtifact(path, f"column '{column}' holds no numbers")
