@@ -10,9 +10,9 @@ from dataclasses import dataclass
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.collections import LineCollection
 from matplotlib.figure import Figure
-from matplotlib.patches import Rectangle
+from matplotlib.patches import PathPatch, Rectangle
+from matplotlib.path import Path as MplPath
 
 from clarity.figures import style
 
@@ -26,9 +26,6 @@ PERCENTILE = 99.0
 #: How much darker than white the image under a map may be.
 SHADING = 0.28
 
-#: Median grey value, in [0, 1], below which the images are dark and are shown inverted under maps.
-DARK = 0.25
-
 #: Images of a gallery: as many as fill about this number of rows of maps, within limits.
 ROWS = 12
 FEWEST, MOST = 2, 4
@@ -36,8 +33,8 @@ FEWEST, MOST = 2, 4
 # Lengths in inches.
 LEFT_MARGIN = 0.02
 THUMBNAIL = 0.74
-THUMBNAIL_COLUMN = 0.98
-LOSS_COLUMN = 1.12
+THUMBNAIL_COLUMN = 0.9
+LOSS_COLUMN = 0.98
 SMALLEST_MAP, LARGEST_MAP = 0.38, 0.66
 PAIR_GAP, METHOD_GAP, CONTROL_GAP, BLOCK_GAP, ROW_GAP = 0.015, 0.07, 0.14, 0.12, 0.02
 HEADER, SUBHEADER, FOOTER = 0.34, 0.16, 0.42
@@ -220,11 +217,17 @@ class _Plan:
 
 
 def _shaded(images: np.ndarray) -> np.ndarray:
-    """Return a faint grey version of the images in [0, 1]: [N, H, W]."""
-    grey = images.mean(axis=1) / 255
-    if grey.size and np.median(grey) < DARK:
-        grey = 1 - grey
-    return np.asarray(1 - SHADING * (1 - grey))
+    """Return a faint grey version of the images in [0, 1]: [N, H, W].
+
+    Stretched to the same range, and inverted if mostly dark: colours must show on all of them.
+    """
+    grey = images.mean(axis=1)
+    low, high = (
+        bound.reshape(-1, 1, 1) for bound in (grey.min(axis=(1, 2)), grey.max(axis=(1, 2)))
+    )
+    stretched = (grey - low) / np.maximum(high - low, 1)
+    dark = np.median(stretched, axis=(1, 2), keepdims=True) < 0.5
+    return np.asarray(1 - SHADING * np.where(dark, stretched, 1 - stretched))
 
 
 def _draw_headers(axes: Axes, band: _Band, controls: set[str]) -> None:
@@ -274,7 +277,7 @@ def _draw_image(axes: Axes, examples: Examples, i: int, top: float) -> None:
         lines = [f"label: {names[first]}"]
     else:
         lines = [f"first: {names[first]}", f"second: {names[second]}"]
-    wrapped = [part for line in lines for part in textwrap.wrap(line, 19)]
+    wrapped = [part for line in lines for part in textwrap.wrap(line, 17)]
     axes.text(
         LEFT_MARGIN,
         top + THUMBNAIL + 0.03,
@@ -291,7 +294,7 @@ def _draw_loss(
 ) -> None:
     x = LEFT_MARGIN + THUMBNAIL_COLUMN
     axes.add_patch(Rectangle((x - 0.08, top), 0.035, size, color=colour, lw=0))
-    lines = textwrap.wrap(loss, 19)[:2]
+    lines = textwrap.wrap(loss, 16)[:2]
     middle = top + size / 2
     axes.text(
         x,
@@ -308,7 +311,7 @@ def _draw_loss(
         axes.text(
             x,
             middle + 0.02,
-            "\n".join(textwrap.wrap(f"foil: {foil}", 22)[:2]),
+            "\n".join(textwrap.wrap(f"foil: {foil}", 20)[:2]),
             ha="left",
             va="top",
             fontsize=style.TINY_SIZE,
@@ -341,18 +344,30 @@ def _draw_map(
     if masks is None:
         return
     for which, colour in ((1 - slot, "#8a8a8a"), (slot, "#000000")):
-        segments = _outline(masks[which]) * (size / masks.shape[-1]) + (x, y)
-        axes.add_collection(LineCollection(list(segments), colors=colour, linewidths=0.45))
+        corners = _outline(masks[which]) * (size / masks.shape[-1]) + (x, y)
+        if len(corners):
+            # One path of many strokes: a thousand separate lines make a slow and large SVG.
+            path = MplPath(corners, [MplPath.MOVETO, MplPath.LINETO] * (len(corners) // 2))
+            axes.add_patch(PathPatch(path, fill=False, ec=colour, lw=0.45, capstyle="projecting"))
 
 
 def _outline(mask: np.ndarray) -> np.ndarray:
-    """Return the edges of the pixels of a mask [H, W] that border on others: [E, 2, 2] of (x, y)."""
+    """Return strokes along the border of a mask [H, W], as corners of pixels.
+
+    Returns:
+        (x, y) of the ends of each stroke, one after the other: [2 * strokes, 2].
+    """
     padded = np.pad(mask.astype(bool), 1)
-    rows, columns = np.nonzero(padded[:, 1:] != padded[:, :-1])
-    upright = np.stack([columns, rows - 1, columns, rows], axis=1)
-    rows, columns = np.nonzero(padded[1:] != padded[:-1])
-    level = np.stack([columns - 1, rows, columns, rows], axis=1)
-    return np.concatenate([upright, level]).reshape(-1, 2, 2).astype(float)
+    upright = _strokes((padded[1:-1, 1:] != padded[1:-1, :-1]).T)
+    level = _strokes(padded[1:, 1:-1] != padded[:-1, 1:-1])
+    return np.concatenate([upright[:, ::-1], level]).astype(float)
+
+
+def _strokes(border: np.ndarray) -> np.ndarray:
+    """Join neighbouring edges [lines, places] to strokes; return their ends as (place, line)."""
+    steps = np.diff(np.pad(border.astype(np.int8), ((0, 0), (1, 1))), axis=1)
+    (lines, starts), (_, ends) = np.nonzero(steps == 1), np.nonzero(steps == -1)
+    return np.stack([starts, lines, ends, lines], axis=1).reshape(-1, 2)
 
 
 def _place(axes: Axes, pixels: np.ndarray, x: float, y: float, size: float) -> None:
@@ -422,7 +437,7 @@ def _draw_key(axes: Axes, plan: _Plan) -> None:
         x + width + 0.12,
         y + height / 2,
         f"against (blue) and for (red) the class; each map on its own scale, 0 in the middle,\n"
-        f"ends at the {PERCENTILE:g}th percentile of |value|; over a faint grey of the image",
+        f"ends at the {PERCENTILE:g}th percentile of |value|; over a faint grey of the image (inverted if mostly dark)",
         ha="left",
         va="center",
         fontsize=style.TINY_SIZE,

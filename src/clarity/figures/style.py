@@ -178,3 +178,8 @@ def span(values: Iterable[float], form: str = "{:g}") -> str:
         return "none"
     least, greatest = form.format(known[0]), form.format(known[-1])
     return least if least == greatest else f"{least} to {greatest}"
+
+
+def count(number: int, noun: str) -> str:
+    """Write a number with its noun: "1 run", "3 runs"."""
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -15,6 +15,9 @@ from torch import nn
 
 Sign = Literal["signed", "positive", "absolute"]
 
+#: Relative differences below this are rounding of 32-bit floats, not a pattern.
+ROUNDING = 1e-6
+
 
 @dataclass(frozen=True)
 class Batch:
@@ -31,6 +34,7 @@ class Batch:
         foil_masks: bool [N, H, W], where the object of ``foils`` is; None if there are no masks.
         seeds: one seed an image for all random draws, the same for every loss and method.
         model: from images to the scores of all classes: the function that the maps explain.
+        softmax: whether `scores` are probabilities.
         explain: from images [B, C, H, W] and classes [B] to maps [B, H, W] of the same sign and
             scale as ``maps``.
         batch_size: images a call of ``model`` or ``explain``.
@@ -45,6 +49,7 @@ class Batch:
     foil_masks: np.ndarray | None
     seeds: list[int]
     model: nn.Module
+    softmax: bool
     explain: Callable[[np.ndarray, np.ndarray], np.ndarray]
     batch_size: int
 
@@ -66,15 +71,20 @@ class Batch:
         return map(np.random.RandomState, self.seeds)
 
     @torch.no_grad()
-    def scores(self, images: np.ndarray, *, softmax: bool) -> np.ndarray:
-        """Return the model's scores or probabilities of all classes, float32 [B, classes]."""
+    def scores(self, images: np.ndarray) -> np.ndarray:
+        """Return the model's scores, or probabilities, of all classes: float32 [B, classes]."""
         parts = []
         device = next((p.device for p in self.model.parameters()), torch.device("cpu"))
         for start in range(0, len(images), self.batch_size):
             part = torch.from_numpy(images[start : start + self.batch_size]).to(device)
             found = self.model(part)
-            parts.append((found.softmax(dim=1) if softmax else found).cpu().numpy())
+            parts.append((found.softmax(dim=1) if self.softmax else found).cpu().numpy())
         return np.concatenate(parts)
+
+    def class_scores(self, images: np.ndarray) -> np.ndarray:
+        """Return the score, or probability, of each image's explained class: float64 [N]."""
+        picked = self.scores(images)[np.arange(len(self)), self.classes]
+        return picked.astype(np.float64)
 
     def explain_all(self, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """Explain any number of images, ``batch_size`` at a time: float32 [B, H, W]."""
@@ -84,7 +94,13 @@ class Batch:
             )
             for start in range(0, len(images), self.batch_size)
         ]
-        return np.concatenate(parts)
+        maps = np.concatenate(parts)
+        if maps.shape != (len(images), *images.shape[2:]):
+            raise ValueError(
+                f"explain: found maps {maps.shape} for images {images.shape}, wanted "
+                f"{(len(images), *images.shape[2:])}"
+            )
+        return maps
 
 
 @dataclass
@@ -125,9 +141,14 @@ def scaled(maps: np.ndarray) -> np.ndarray:
     image's score depend on its neighbours.
     """
     largest = np.abs(maps).max(axis=(1, 2), keepdims=True)
-    return np.divide(maps, largest, out=np.zeros_like(maps), where=largest > 0)
+    # Not `largest > 0`: a map with a NaN has to stay one, not become a zero map.
+    return np.divide(maps, largest, out=np.zeros_like(maps), where=largest != 0)
 
 
 def is_constant(maps: np.ndarray) -> np.ndarray:
-    """Whether each map of [N, H, W] has the same value everywhere, bool [N]."""
-    return np.asarray(maps.max(axis=(1, 2)) == maps.min(axis=(1, 2)))
+    """Whether each map of [N, H, W] is the same everywhere, but for rounding: bool [N].
+
+    Exact equality would let a flat map through that was upsampled, whose pixels differ by rounding.
+    """
+    spread = maps.max(axis=(1, 2)) - maps.min(axis=(1, 2))
+    return np.asarray(spread <= ROUNDING * np.abs(maps).max(axis=(1, 2)))

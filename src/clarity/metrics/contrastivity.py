@@ -25,7 +25,7 @@ class PairwiseSimilarity:
     direction = "lower"
 
     def __init__(self, similarity: Literal["ssim", "spearman", "cosine"] = "ssim") -> None:
-        """Choose the similarity: 2-D SSIM of maps in [-1, 1], rank correlation or cosine.
+        """Choose the similarity: 2-D SSIM, rank correlation or cosine.
 
         Raises:
             ValueError: if there is no such similarity.
@@ -63,10 +63,16 @@ class DiscriminativeMass:
         if batch.masks is None or batch.foil_masks is None:
             raise ValueError("DiscriminativeMass needs masks of both objects, found none")
         shares, empty = [], np.zeros(len(batch), dtype=bool)
+        unmasked = ~(batch.masks.any(axis=(1, 2)) & batch.foil_masks.any(axis=(1, 2)))
         for maps in (batch.maps, batch.foil_maps):
             positive = np.maximum(maps, 0).astype(np.float64)
             own = (positive * batch.masks).sum(axis=(1, 2))
             both = (positive * (batch.masks | batch.foil_masks)).sum(axis=(1, 2))
             empty |= both == 0
             shares.append(np.divide(own, both, out=np.full(len(batch), np.nan), where=both > 0))
-        return Scores(shares[0] - shares[1]).leave_out(empty, "no positive mass on either object")
+        return (
+            Scores(shares[0] - shares[1])
+            .leave_out(empty, "no positive mass on either object")
+            .leave_out(is_constant(batch.foil_maps), "constant foil map")
+            .leave_out(unmasked, "empty mask", unavailable=True)
+        )

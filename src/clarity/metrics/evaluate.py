@@ -1,12 +1,14 @@
 """Evaluating: owns how the maps of one cell become rows of scores, whatever the metrics."""
 
 import importlib
+import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
+import quantus
 from torch import nn
 
 from clarity.metrics import contrastivity
@@ -72,9 +74,9 @@ def evaluate(
         if _left_out(recipe, dataset) or not len(images):
             continue
         seeds = [derive_seed("metric", dataset, seed, name, int(image)) for image in images]
-        batch = _batch(subject, known, images, seeds, batch_size)
         try:
-            scores = _score(batch, recipe, known)
+            batch = _batch(subject, known, images, seeds, batch_size)
+            scores = _score(batch, subject.maps[images, 0], recipe, known)
         except Exception as error:
             error.add_note(f"while computing the metric '{name}' ({recipe.metric})")
             raise
@@ -126,38 +128,60 @@ def _batch(
         foil_masks=None if masks is None else masks[:, 1],
         seeds=seeds,
         model=subject.model,
+        softmax=known.softmax,
         explain=lambda pixels, classes: prepared(subject.explain(pixels, classes)),
         batch_size=batch_size,
     )
 
 
-def _score(batch: Batch, recipe: MetricRecipe, known: MetricInfo) -> Scores:
-    """Score a batch; constant maps, which most metrics cannot judge, are set aside first."""
+def _score(batch: Batch, stored: np.ndarray, recipe: MetricRecipe, known: MetricInfo) -> Scores:
+    """Score a batch; maps that a metric cannot judge, and would, are set aside first.
+
+    Args:
+        batch: the images, with maps of the sign and scale that the metric wants.
+        stored: the maps [N, H, W] as they are stored.
+        recipe: the metric.
+        known: what is known of it.
+    """
     metric = _metric(recipe, known)
     scores = Scores(np.full(len(batch), np.nan))
-    constant = np.zeros(len(batch), bool) if known.constant_maps else is_constant(batch.maps)
-    rows = np.flatnonzero(~constant)
+    broken = ~np.isfinite(stored).all(axis=(1, 2))
+    constant = np.zeros(len(batch), dtype=bool)
+    without_positive = constant
+    if not known.constant_maps:
+        constant = is_constant(batch.maps)
+        if known.sign == "positive":
+            without_positive = constant & ~is_constant(stored)
+    rows = np.flatnonzero(~(broken | constant))
     if len(rows):
         found = metric(batch.rows(rows))
         scores.values[rows] = found.values
         scores.reasons = {int(rows[row]): reason for row, reason in found.reasons.items()}
         scores.unavailable = {int(rows[row]) for row in found.unavailable}
-    return scores.leave_out(constant, "constant map")
+    return (
+        scores.leave_out(constant, "constant map")
+        .leave_out(without_positive, "no positive mass")
+        .leave_out(broken, "the map has values that are not finite")
+    )
 
 
 def _metric(recipe: MetricRecipe, known: MetricInfo) -> Callable[[Batch], Scores]:
-    """Build the metric that a recipe names."""
-    if ":" in recipe.metric:
-        module, _, name = recipe.metric.partition(":")
-        built: Callable[[Batch], Scores] = getattr(importlib.import_module(module), name)(
-            **recipe.arguments
-        )
-        return built
-    kinds: dict[str, Any] = {**ADAPTED, **vars(contrastivity)}
-    if recipe.metric in kinds:
-        adapted: Callable[[Batch], Scores] = kinds[recipe.metric](**recipe.arguments)
-        return adapted
-    return OneByOne(recipe.metric, known.softmax, **recipe.arguments)
+    """Build the metric that a recipe names.
+
+    Raises:
+        ValueError: if it has no score of a single image's map; says why.
+    """
+    if known.unsupported:
+        raise ValueError(f"{recipe.metric} cannot be computed: {known.unsupported}")
+    module, _, name = recipe.metric.rpartition(":")
+    if module:
+        kind: Any = getattr(importlib.import_module(module), name)
+    else:
+        kind = {**ADAPTED, **vars(contrastivity)}.get(name) or getattr(quantus, name)
+    if inspect.isclass(kind) and issubclass(kind, quantus.Metric):
+        return OneByOne(kind, known.sign, known.needs_masks, recipe.arguments)
+    built: Callable[[Batch], Scores] = kind(**recipe.arguments)
+    return built
 
 
 def _frame(name: str, images: np.ndarray, scores: Scores | None) -> pd.DataFrame:

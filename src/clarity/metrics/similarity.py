@@ -6,17 +6,21 @@ import numpy as np
 from scipy.stats import rankdata
 from skimage.metrics import structural_similarity
 
-#: Maps are scaled to [-1, 1] before SSIM, so this is the range of their values.
-SSIM_RANGE = 2.0
-
 
 def ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
-    """Structural similarity of each pair of maps [N, H, W] in [-1, 1], in two dimensions: [N].
+    """Structural similarity of each pair of maps [N, H, W], in two dimensions: [N].
 
-    Wang et al., 2004, "Image Quality Assessment", equation 13, windows of 7x7.
+    Wang et al., 2004, "Image Quality Assessment", equation 13, windows of 7x7. The range of values
+    is that of the pair, as in Quantus: a fixed one would call all maps of small values alike.
+    Quantus flattens maps first, so that its windows are pieces of a line.
     """
+
+    def of_pair(a: np.ndarray, b: np.ndarray) -> float:
+        span = max(a.max(), b.max()) - min(a.min(), b.min())
+        return float(structural_similarity(a, b, data_range=span))
+
     pairs = zip(first.astype(np.float64), second.astype(np.float64), strict=True)
-    return np.array([structural_similarity(a, b, data_range=SSIM_RANGE) for a, b in pairs])
+    return np.array([of_pair(a, b) for a, b in pairs])
 
 
 def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:

@@ -1,0 +1,310 @@
+"""Effects: own the picture of how far each loss lies from the baseline by one metric.
+
+It draws the table `comparisons`; the only thing worked out here is the difference of each single
+run, of which that table holds the mean.
+"""
+
+import textwrap
+from collections.abc import Sequence
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+from matplotlib.transforms import blended_transform_factory
+
+from clarity.figures import style
+
+#: Verdicts whose markers are filled.
+SIGNIFICANT = ("better", "worse", "different")
+
+# Lengths in inches.
+LOSS_STEP, METHOD_GAP, CONTROL_GAP = 0.17, 0.13, 0.2
+#: How far below its mean the dots of the single runs lie.
+DOTS_BELOW = 0.06
+ABOVE, BELOW = 0.62, 0.85
+COLUMNS = 2
+#: Width of a column of panels without anything to show, relative to one with.
+EMPTY_WIDTH = 0.35
+SMALLEST_HEIGHT = 0.8
+
+
+def run_differences(scores: pd.DataFrame, baseline: str, *, correct_only: bool) -> pd.DataFrame:
+    """Return the difference of each loss to the baseline in each run.
+
+    Args:
+        scores: as for `clarity.statistics.comparisons.compare`, with correct.
+        baseline: the loss that all others are compared with.
+        correct_only: whether only images with correct count.
+
+    Returns:
+        dataset, method, metric, loss, seed, difference: the mean over the images that both losses
+        of the pair have a value for. Its mean over seeds is `difference` in comparisons.
+    """
+    usable = scores["status"] == "ok"
+    if correct_only:
+        usable &= scores["correct"]
+    axes = ["dataset", "method", "metric", "seed"]
+    names = ["dataset", "method", "metric", "loss"]
+    values = scores[usable].astype({name: "str" for name in names})
+    keys = [*axes, "image"]
+    reference = values.loc[values["loss"] == baseline, [*keys, "value"]]
+    pairs = values.loc[values["loss"] != baseline, [*keys, "loss", "value"]].merge(
+        reference, on=keys, suffixes=("", "_baseline")
+    )
+    pairs["difference"] = pairs["value"] - pairs["value_baseline"]
+    means = pairs.groupby([*axes, "loss"], sort=True)["difference"].mean().reset_index()
+    return means[[*names, "seed", "difference"]]
+
+
+@style.styled
+def effects(
+    comparisons: pd.DataFrame,
+    runs: pd.DataFrame,
+    *,
+    metric: str,
+    datasets: Sequence[str],
+    losses: Sequence[str],
+    methods: Sequence[str],
+    controls: Sequence[str],
+    baseline: str,
+) -> Figure:
+    """Draw the difference of each loss to the baseline, with its interval: a panel a dataset.
+
+    A large marker is the mean difference over runs, filled where the verdict is one; small dots
+    are runs. Methods are rows; controls stand apart below.
+
+    Args:
+        comparisons: the table of that name.
+        runs: what `run_differences` returns.
+        metric: whose differences are drawn.
+        datasets: panels, in order.
+        losses: in order.
+        methods: rows from the top, in order; controls are moved to the end.
+        controls: which of the methods look at neither model nor class.
+        baseline: the loss that the others are compared with.
+    """
+    rows = comparisons[
+        (comparisons["metric"] == metric) & (comparisons["baseline"] == baseline)
+    ]
+    dots = runs[runs["metric"] == metric]
+    others = [loss for loss in losses if loss != baseline]
+    places, height = _places(methods, controls, len(others))
+    columns = min(COLUMNS, len(datasets))
+    lines = -(-len(datasets) // columns)
+    figure = Figure(
+        figsize=(style.PAGE_WIDTH, lines * (height + ABOVE) + BELOW), layout="constrained"
+    )
+    drawn = [dataset in set(rows["dataset"]) and bool(others) for dataset in datasets]
+    widths = [1.0 if any(drawn[column::columns]) else EMPTY_WIDTH for column in range(columns)]
+    grid = figure.add_gridspec(lines, columns, width_ratios=widths)
+    looks = style.loss_styles(losses, baseline)
+    for place, dataset in enumerate(datasets):
+        axes = figure.add_subplot(grid[divmod(place, columns)])
+        part = rows[rows["dataset"] == dataset]
+        axes.set_title(dataset, loc="left")
+        if not drawn[place]:
+            reason = "nothing to compare with" if not others else "not scored on this dataset"
+            style.empty_panel(axes, reason)
+            continue
+        _draw_panel(
+            axes,
+            part,
+            dots[dots["dataset"] == dataset],
+            places,
+            height,
+            {loss: looks[loss] for loss in others},
+            set(controls),
+            names=not any(drawn[place - place % columns : place]),
+        )
+    title = f"{metric}: difference to {baseline}{_meaning(rows)}"
+    figure.suptitle(title, fontsize=style.BASE_SIZE + 1, x=0.01, ha="left")
+    if others:
+        figure.legend(
+            handles=_keys({loss: looks[loss] for loss in others}),
+            loc="outside lower center",
+            ncols=min(len(others) + 4, 6),
+            handletextpad=0.5,
+            columnspacing=1.4,
+        )
+    return figure
+
+
+def _places(
+    methods: Sequence[str], controls: Sequence[str], losses: int
+) -> tuple[dict[str, float], float]:
+    """Return the middle of each method's row in inches from the top, and the height of all."""
+    ordered = [m for m in methods if m not in controls] + [m for m in methods if m in controls]
+    step = max(losses, 1) * LOSS_STEP
+    places: dict[str, float] = {}
+    y = METHOD_GAP / 2
+    for index, method in enumerate(ordered):
+        if method in controls and index and ordered[index - 1] not in controls:
+            y += CONTROL_GAP
+        places[method] = y + step / 2
+        y += step + METHOD_GAP
+    return places, max(y - METHOD_GAP / 2, SMALLEST_HEIGHT)
+
+
+def _meaning(rows: pd.DataFrame) -> str:
+    if rows.empty:
+        return ""
+    category, direction = rows.iloc[0][["category", "direction"]]
+    meaning = {
+        "higher": "higher is better",
+        "lower": "lower is better",
+        "none": "no value is better than another",
+    }[direction]
+    return f" ({category}; {meaning})"
+
+
+def _draw_panel(
+    axes: Axes,
+    rows: pd.DataFrame,
+    dots: pd.DataFrame,
+    places: dict[str, float],
+    height: float,
+    looks: dict[str, style.LossStyle],
+    controls: set[str],
+    *,
+    names: bool,
+) -> None:
+    axes.set_ylim(height, 0)
+    axes.axvline(0, color=style.INK, lw=0.8, zorder=1)
+    below = [place for method, place in places.items() if method in controls]
+    step = len(looks) * LOSS_STEP
+    if below:
+        top = min(below) - step / 2 - METHOD_GAP / 2
+        axes.axhspan(top, height, color=style.SHADE, zorder=0, lw=0)
+        axes.text(
+            0.995,
+            top + 0.02,
+            "controls",
+            transform=blended_transform_factory(axes.transAxes, axes.transData),
+            ha="right",
+            va="top",
+            fontsize=style.TINY_SIZE,
+            color=style.MUTED,
+        )
+    by_cell = rows.set_index(["method", "loss"])
+    for method, middle in places.items():
+        for index, (loss, look) in enumerate(looks.items()):
+            y = middle + (index - (len(looks) - 1) / 2) * LOSS_STEP
+            alpha = 0.5 if method in controls else 1.0
+            if (method, loss) not in by_cell.index:
+                _draw_no_data(axes, y, "unavailable: not compared")
+                continue
+            row = by_cell.loc[(method, loss)]
+            if not np.isfinite(row["difference"]):
+                _draw_no_data(axes, y, "unavailable: no data")
+                continue
+            mine = dots[(dots["method"] == method) & (dots["loss"] == loss)]
+            axes.plot(
+                mine["difference"],
+                np.full(len(mine), y + DOTS_BELOW),
+                linestyle="",
+                marker="o",
+                markersize=2.0,
+                markeredgewidth=0,
+                color=look.colour,
+                alpha=0.7 * alpha,
+                zorder=4,
+            )
+            if np.isfinite(row["ci_low"]):
+                axes.plot(
+                    [row["ci_low"], row["ci_high"]],
+                    [y, y],
+                    color=look.colour,
+                    lw=1.1,
+                    alpha=alpha,
+                    solid_capstyle="butt",
+                    zorder=2,
+                )
+            axes.plot(
+                row["difference"],
+                y,
+                marker=look.marker,
+                markersize=4.6,
+                markerfacecolor=look.colour if row["verdict"] in SIGNIFICANT else "white",
+                markeredgecolor=look.colour,
+                markeredgewidth=1.0,
+                alpha=alpha,
+                zorder=3,
+            )
+    axes.set_yticks(list(places.values()), list(places) if names else [])
+    axes.tick_params(axis="y", length=0)
+    for label, method in zip(axes.get_yticklabels(), places, strict=False):
+        if method in controls:
+            label.set_color(style.MUTED)
+    axes.spines["left"].set_visible(False)
+    axes.margins(x=0.08)
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    axes.set_xlabel("difference")
+    axes.set_title(_counts(rows), loc="right", fontsize=style.TINY_SIZE, fontweight="normal")
+    _mark_direction(axes, str(rows.iloc[0]["direction"]))
+
+
+def _counts(rows: pd.DataFrame) -> str:
+    """Write how many runs and images the panel rests on."""
+    known = rows[rows["n_images"] > 0]
+    return f"n: {style.span(known['n_runs'])} runs, {style.span(known['n_images'])} image pairs"
+
+
+def _draw_no_data(axes: Axes, y: float, words: str) -> None:
+    axes.text(
+        0.5,
+        y,
+        words,
+        transform=blended_transform_factory(axes.transAxes, axes.transData),
+        ha="center",
+        va="center",
+        fontsize=style.TINY_SIZE,
+        color=style.MUTED,
+        bbox={"fc": "white", "ec": "none", "pad": 0.8},
+        zorder=5,
+    )
+
+
+def _mark_direction(axes: Axes, direction: str) -> None:
+    if direction == "none":
+        return
+    right = direction == "higher"
+    # On the line of the axis label, at the better end.
+    axes.annotate(
+        "better →" if right else "← better",
+        (1.0 if right else 0.0, 0.0),
+        xycoords="axes fraction",
+        xytext=(0, -18),
+        textcoords="offset points",
+        ha="right" if right else "left",
+        va="top",
+        fontsize=style.SMALL_SIZE,
+        color=style.PALETTE[2],
+        fontweight="bold",
+    )
+
+
+def _keys(looks: dict[str, style.LossStyle]) -> list[Line2D]:
+    """Return the legend: the losses, then the meaning of the signs."""
+
+    def key(label: str, **look: object) -> Line2D:
+        return Line2D([], [], **{"linestyle": "", "color": style.INK, "label": label, **look})
+
+    handles = [
+        key(
+            textwrap.shorten(loss, 30, placeholder="…"),
+            color=look.colour,
+            marker=look.marker,
+            markersize=4.6,
+        )
+        for loss, look in looks.items()
+    ]
+    return [
+        *handles,
+        key("better, worse or different", marker="o", markersize=4.6, color=style.MUTED),
+        key("inconclusive", marker="o", markersize=4.6, markerfacecolor="white", color=style.MUTED),
+        key("one run", marker="o", markersize=2.2, color=style.MUTED),
+        key("bootstrap interval", linestyle="-", lw=1.1, color=style.MUTED),
+    ]

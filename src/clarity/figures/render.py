@@ -1,0 +1,219 @@
+"""Render: owns which artifact goes into which figure, and writes all figures of a grid.
+
+A file that is missing, or maps that could not be computed, become a panel that says so. A file that
+is there and cannot be read stops the stage: it is damaged, and the error says how to remake it.
+"""
+
+import json
+from collections.abc import Callable, Collection, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+import pandas as pd
+from matplotlib.figure import Figure
+
+from clarity import storage
+from clarity.figures import names, style
+from clarity.figures.effects import effects, run_differences
+from clarity.figures.embeddings import Embedded, embeddings
+from clarity.figures.gallery import Examples, choose_images, gallery, number_of_images
+from clarity.figures.training import training
+from clarity.grid import Cell, Grid, Run
+from clarity.statistics.comparisons import mark_correct
+from clarity.tables.load import load_scores
+
+T = TypeVar("T")
+
+SILHOUETTE = "silhouette"
+
+
+def render_all(
+    root: storage.StrPath,
+    out_dir: storage.StrPath,
+    *,
+    datasets: Sequence[str],
+    losses: Sequence[str],
+    seeds: Sequence[int],
+    methods: Sequence[str],
+    metrics: Sequence[str],
+    baseline: str,
+    controls: Collection[str],
+    correct_only: bool = True,
+    tables: storage.StrPath | None = None,
+) -> list[Path]:
+    """Draw and write every figure of a grid: those of `clarity.figures.names.figure_names`.
+
+    Args:
+        root: the results root, with hive folders.
+        out_dir: where the figures go.
+        datasets: names in the order of the config; likewise ``losses``, ``seeds``, ``methods``
+            and ``metrics``. The gallery and the embeddings show the first seed.
+        losses: see ``datasets``.
+        seeds: see ``datasets``.
+        methods: see ``datasets``.
+        metrics: see ``datasets``.
+        baseline: the loss that all others are compared with.
+        controls: the methods that look at neither model nor class.
+        correct_only: whether the tables count only images that all losses classify right.
+        tables: the folder of the tables; ``root``/tables if not given.
+
+    Returns:
+        The files that were written.
+
+    Raises:
+        clarity.storage.CorruptArtifact: if the table `comparisons` is missing, or any file is
+            there and cannot be read.
+    """
+    source, target = Path(root), Path(out_dir)
+    grid = Grid(datasets, losses, seeds, methods)
+    drawers: dict[str, Callable[[str], Figure]] = {
+        "gallery": lambda name: _gallery(source, name, grid, baseline, controls),
+        "training": lambda name: _training(source, name, grid, baseline),
+        "embeddings": lambda name: _embeddings(source, name, grid, baseline),
+    }
+    files: list[Path] = []
+    for dataset in datasets:
+        for kind in names.DATASET_KINDS:
+            files += style.save(drawers[kind](dataset), target, names.stem(kind, dataset))
+    comparisons = storage.read_table(
+        Path(tables or source / "tables") / "comparisons.parquet"
+    )
+    runs = _runs(source, grid, metrics, baseline, correct_only)
+    for metric in metrics:
+        figure = effects(
+            comparisons,
+            runs,
+            metric=metric,
+            datasets=datasets,
+            losses=losses,
+            methods=methods,
+            controls=list(controls),
+            baseline=baseline,
+        )
+        files += style.save(figure, target, names.stem(names.METRIC_KIND, metric))
+    return files
+
+
+def _gallery(
+    root: Path, dataset: str, grid: Grid, baseline: str, controls: Collection[str]
+) -> Figure:
+    evaluation = _read(root, f"dataset={dataset}/evaluation.safetensors", storage.read_tensors)
+    if isinstance(evaluation, str):
+        return _nothing(evaluation)
+    arrays, metadata = evaluation
+    runs = [Run(dataset, loss, grid.seeds[0]) for loss in grid.losses]
+    correct = np.ones(len(arrays["classes"]), dtype=bool)
+    for run in runs:
+        predictions = _read(root, f"{run.folder}/predictions.parquet", storage.read_table)
+        if not isinstance(predictions, str):
+            mine = predictions[predictions["split"] == "evaluation"].sort_values("image")
+            correct &= mine["correct"].to_numpy(dtype=bool)
+    count = number_of_images(len(grid.losses))
+    rows = choose_images(arrays["classes"], correct, count)
+    if not rows:
+        return _nothing("no image that all losses classify right")
+    explained: dict[str, np.ndarray] = {}
+    maps: dict[tuple[str, str], np.ndarray | str] = {}
+    for run in runs:
+        for method in grid.methods:
+            path = f"{Cell(run, method).folder}/attributions.safetensors"
+            cell = _read(root, path, storage.read_tensors)
+            if isinstance(cell, str):
+                maps[run.loss, method] = cell
+                continue
+            tensors, about = cell
+            explained[run.loss] = tensors["classes"][rows]
+            available = about["status"] == "ok"
+            maps[run.loss, method] = tensors["maps"][rows] if available else about["reason"]
+    return gallery(
+        Examples(
+            arrays["images"][rows],
+            arrays["classes"][rows],
+            arrays["masks"][rows].astype(bool) if "masks" in arrays else None,
+            json.loads(metadata["classes"]),
+        ),
+        explained,
+        maps,
+        losses=grid.losses,
+        methods=grid.methods,
+        controls=list(controls),
+        baseline=baseline,
+    )
+
+
+def _training(root: Path, dataset: str, grid: Grid, baseline: str) -> Figure:
+    histories: dict[str, pd.DataFrame | str] = {}
+    for loss in grid.losses:
+        found: list[pd.DataFrame] = []
+        for seed in grid.seeds:
+            path = f"{Run(dataset, loss, seed).folder}/history.parquet"
+            history = _read(root, path, storage.read_table)
+            if isinstance(history, str):
+                histories[loss] = history
+            else:
+                found.append(history.assign(seed=seed))
+        if found:
+            histories[loss] = pd.concat(found, ignore_index=True)
+    return training(histories, losses=grid.losses, baseline=baseline)
+
+
+def _embeddings(root: Path, dataset: str, grid: Grid, baseline: str) -> Figure:
+    about = _read(
+        root, f"dataset={dataset}/evaluation.safetensors", storage.read_tensor_metadata
+    )
+    if isinstance(about, str):
+        return _nothing(about)
+    runs = {loss: _embedded(root, Run(dataset, loss, grid.seeds[0])) for loss in grid.losses}
+    return embeddings(
+        runs,
+        losses=grid.losses,
+        baseline=baseline,
+        class_names=json.loads(about["classes"]),
+    )
+
+
+def _embedded(root: Path, run: Run) -> Embedded | str:
+    vectors = _read(root, f"{run.folder}/embeddings.safetensors", storage.read_tensors)
+    predictions = _read(root, f"{run.folder}/predictions.parquet", storage.read_table)
+    geometry = _read(root, f"{run.folder}/geometry.parquet", storage.read_table)
+    if isinstance(vectors, str):
+        return vectors
+    if isinstance(predictions, str):
+        return predictions
+    if isinstance(geometry, str):
+        return geometry
+    test = predictions[predictions["split"] == "test"].sort_values("image")
+    measures = geometry.set_index("measure")["value"]
+    return Embedded(
+        vectors[0]["test"],
+        test["label"].to_numpy(),
+        float(test["correct"].mean()),
+        float(measures.get(SILHOUETTE, np.nan)),
+    )
+
+
+def _runs(
+    root: Path, grid: Grid, metrics: Sequence[str], baseline: str, correct_only: bool
+) -> pd.DataFrame:
+    """Return the differences of single runs to the baseline, from the scores."""
+    loaded = load_scores(root, [cell.axes for cell in grid.cells()])
+    scores = loaded.scores[loaded.scores["metric"].isin(list(metrics))].reset_index(drop=True)
+    evaluated = loaded.predictions[loaded.predictions["split"] == "evaluation"]
+    scores["correct"] = mark_correct(scores, evaluated)
+    return run_differences(scores, baseline, correct_only=correct_only)
+
+
+def _read(root: Path, relative: str, read: Callable[[Path], T]) -> T | str:
+    """Read a file of the results, or return the reason why it cannot be: it is not there."""
+    path = root / relative
+    return read(path) if path.exists() else f"no file {relative}"
+
+
+@style.styled
+def _nothing(reason: str) -> Figure:
+    """Return a figure that only says why there is none."""
+    figure = Figure(figsize=(style.PAGE_WIDTH, 1.0))
+    style.empty_panel(figure.add_subplot(), reason)
+    return figure
+
