@@ -11,7 +11,7 @@ ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup run test lint bench lock clean
+.PHONY: help setup run test lint bench lock schema clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -48,6 +48,10 @@ lock: $(STAMP) ## write requirements.lock anew from pyproject.toml (ARGS=--upgra
 	sed -e "s/ ; python_full_version < '3.15' and (sys_platform == 'darwin' or sys_platform == 'linux')$$//" \
 	    -e "s/python_full_version < '3.15' and //" requirements.lock > requirements.lock.new
 	mv requirements.lock.new requirements.lock
+
+schema: $(STAMP) ## write the config's JSON schema for editors anew
+	$(BIN)/python -c "from clarity.config import json_schema; from clarity.storage import write_json; \
+	    write_json('workflow/schemas/config.schema.json', json_schema())"
 
 clean: ## remove caches and build leftovers; results/ and .venv stay
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache

@@ -1,42 +1,49 @@
-"""Catalogue: owns what library classes exist and what arguments they take, read from their source.
+"""Catalogue: owns which library classes a config may name and what it may give to each.
 
-The config names classes of Captum, Quantus and pytorch-metric-learning. They are checked in every
-process that reads the Snakefile, cluster jobs included, and importing those libraries takes seconds.
-So their source is parsed, never run: a scan of the package's files tells where a class stands,
-`ast` reads that file and those of its base classes.
+The config is checked in every process that reads the Snakefile, cluster jobs included, and
+importing Captum, Quantus or pytorch-metric-learning takes seconds. So their source is read
+(`clarity.signatures`), never run. It builds nothing, and does not judge which classes go together.
 """
 
 import ast
-import functools
-import importlib.util
+import importlib
+import inspect
+import os
 import re
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+from clarity import signatures
 from clarity.recipes import nearest
 
-#: Stands for a default that is no plain value, such as a function.
-NO_VALUE = object()
 
-#: Arguments that must be greater than zero, whatever the class; signatures cannot tell.
-POSITIVE = {
-    "n_steps",
-    "n_samples",
-    "nr_samples",
-    "nr_runs",
-    "nt_samples",
-    "features_in_step",
-    "subset_size",
-    "temperature",
-    "internal_batch_size",
-}
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+#: Ranges that no signature tells: what is wanted, the test of it, and the arguments of any class.
+RANGES: tuple[tuple[str, Callable[[float], bool], frozenset[str]], ...] = (
+    (
+        "a whole number of at least 1",
+        lambda number: number >= 1 and number % 1 == 0,
+        _words(
+            "n_steps n_samples nr_samples nr_runs nr_steps n_perturb_samples features_in_step "
+            "subset_size patch_size regions_evaluation perturbations_per_eval internal_batch_size "
+            "k n_bins num_bins pos_per_bin neg_per_bin centers_per_class sub_centers"
+        ),
+    ),
+    (
+        "a number greater than 0",
+        lambda number: number > 0,
+        frozenset({"temperature", "scale", "softmax_scale"}),
+    ),
+)
 
 
 class UnknownName(ValueError):
-    """A class that its library does not have; the message names the nearest that it has."""
+    """A class that is not there; the message says what was found and the nearest that there is."""
 
 
 @dataclass(frozen=True)
@@ -44,66 +51,54 @@ class Library:
     """Where the classes of one kind stand, and how they are called.
 
     Attributes:
-        package: the top-level package.
-        folder: the folder in it whose classes may be named.
+        modules: what they are imported from; a package offers its imports, a module its classes.
         calls: the methods whose arguments the config may give.
-        given: arguments that CLarity gives itself or that no config can give.
-        own: a module of CLarity with more classes of this kind.
+        given: arguments that CLarity gives itself, or that no config can give.
+        gives_first: whether CLarity also gives the first argument of each call, whatever its name.
+        takes: an argument without which the last of the calls is not of the kind.
         without: classes that are no finished members of the kind.
-        exports: a file whose ``__all__`` tells which classes are public.
     """
 
-    package: str
-    folder: str
+    modules: tuple[str, ...]
     calls: tuple[str, ...] = ("__init__",)
     given: frozenset[str] = frozenset()
-    own: str | None = None
-    without: re.Pattern[str] = re.compile(r"^Base|Mixin|^Multiple|^_")
-    exports: str | None = None
+    gives_first: bool = False
+    takes: str | None = None
+    without: re.Pattern[str] = re.compile(r"^_|^Base|^Generic|^Multiple|Mixin$")
 
 
-METRIC_LEARNING = frozenset(
+METRIC_LEARNING = _words(
     "num_classes embedding_size distance reducer embedding_regularizer weight_regularizer "
-    "embedding_reg_weight weight_reg_weight weight_init_func collect_stats kwargs".split()
+    "embedding_reg_weight weight_reg_weight weight_init_func collect_stats"
 )
+QUANTUS = _words("axiomatic complexity faithfulness localisation randomisation robustness")
+
 LIBRARIES = {
-    "losses": Library("pytorch_metric_learning", "losses", given=METRIC_LEARNING),
-    "miners": Library("pytorch_metric_learning", "miners", given=METRIC_LEARNING),
-    "distances": Library("pytorch_metric_learning", "distances", given=METRIC_LEARNING),
-    "reducers": Library("pytorch_metric_learning", "reducers", given=METRIC_LEARNING),
+    "losses": Library(("pytorch_metric_learning.losses",), given=METRIC_LEARNING),
+    "miners": Library(("pytorch_metric_learning.miners",), given=METRIC_LEARNING),
+    "distances": Library(("pytorch_metric_learning.distances",), given=METRIC_LEARNING),
+    "reducers": Library(("pytorch_metric_learning.reducers",), given=METRIC_LEARNING),
     "attribution": Library(
-        "captum",
-        "attr/_core",
+        ("captum.attr", "clarity.attribution.controls"),
         calls=("__init__", "attribute"),
-        given=frozenset(
+        given=_words(
             "model forward_func layer inputs target baselines additional_forward_args device_ids "
-            "return_convergence_delta kwargs".split()
+            "return_convergence_delta"
         ),
-        own="clarity.attribution.controls",
-        without=re.compile(r"^Neuron|Base$|LLM"),
-        exports="attr/__init__.py",
+        gives_first=True,
+        takes="target",
+        # A neuron is no class, and a text no image; LimeBase is what Lime and KernelShap stand on.
+        without=re.compile(r"^_|^Neuron|LLM|Base$"),
     ),
     "metrics": Library(
-        "quantus",
-        "metrics",
-        given=frozenset(
+        (*(f"quantus.metrics.{part}" for part in sorted(QUANTUS)), "clarity.metrics.contrastivity"),
+        given=_words(
             "abs normalise normalise_func normalise_func_kwargs return_aggregate aggregate_func "
             "default_plot_func disable_warnings display_progressbar similarity_func norm_numerator "
-            "norm_denominator perturb_func output_func num_classes seed kwargs".split()
+            "norm_denominator perturb_func output_func num_classes seed"
         ),
-        own="clarity.metrics.contrastivity",
-        without=re.compile(r"^_|^Metric$|^BatchedMetric|Base"),
     ),
 }
-
-
-@dataclass(frozen=True)
-class Parameter:
-    """One argument: its annotation as written, its default, and whether it must be given."""
-
-    annotation: ast.expr | None
-    default: object
-    required: bool
 
 
 @dataclass(frozen=True)
@@ -112,36 +107,29 @@ class ClassInfo:
 
     Attributes:
         name: its name.
-        folder: the folder of its file, below the package: Quantus sorts metrics by category.
-        parameters: what the config may give, by name.
-        attributes: its class attributes, as written: ``score_direction`` is
-            "ScoreDirection.LOWER".
+        module: the module that defines it.
+        parameters: what the config may give, by name; annotations are text, and a default that is
+            no plain value is `clarity.signatures.NO_VALUE`.
+        given: what the class takes and CLarity gives.
+        takes_any: whether it is a user's own class that takes more than its source tells.
+        attributes: the attributes set in the bodies of the class and its bases, as written:
+            ``score_direction`` is "ScoreDirection.LOWER".
     """
 
     name: str
-    folder: str
-    parameters: Mapping[str, Parameter] = field(default_factory=dict)
-    attributes: Mapping[str, str] = field(default_factory=dict)
+    module: str
+    parameters: Mapping[str, inspect.Parameter]
+    given: frozenset[str]
+    takes_any: bool
+    attributes: Mapping[str, str]
 
 
 def names(kind: str) -> list[str]:
     """Return the names of all classes of a kind."""
-    library = LIBRARIES[kind]
-    root = _package_folder(library.package)
-    found = {
-        name
-        for name, file in _index(root).items()
-        if file.is_relative_to(root / library.folder) and not library.without.search(name)
-    }
-    if library.exports:
-        found &= _exported(root / library.exports)
-    if library.own:
-        own = _module_file(library.own)
-        found |= {name for name in _classes(own) if not name.startswith("_")}
-    return sorted(found)
+    paths = [path for module in LIBRARIES[kind].modules for path in _offered(kind, module)]
+    return sorted(path.rpartition(".")[2] for path in paths if _offered_class(kind, path))
 
 
-@functools.cache
 def find(kind: str, name: str) -> ClassInfo:
     """Read a class of a kind, or a user's own "module:Class", from its source.
 
@@ -150,26 +138,21 @@ def find(kind: str, name: str) -> ClassInfo:
     """
     library = LIBRARIES[kind]
     if ":" in name:
-        module, _, name = name.partition(":")
-        file = _module_file(module)
-        if name not in _classes(file):
-            raise UnknownName(
-                f"no class '{name}' in {file}{nearest(name, _classes(file))}"
-            )
-        index = {class_name: file for class_name in _classes(file)}
-        return _read(library, name, index, file.parent)
-    if name not in names(kind):
-        raise UnknownName(
-            f"unknown name '{name}'{nearest(name, names(kind))} Allowed: {', '.join(names(kind))}, "
-            f"or module:Class of your own"
-        )
-    root = _package_folder(library.package)
-    index = dict(_index(root))
-    if library.own:
-        own = _module_file(library.own)
-        if name in _classes(own):
-            index = {class_name: own for class_name in _classes(own)}
-    return _read(library, name, index, root)
+        source = _users_own(name)
+        info = _describe(library, source, hidden=True)
+        if info is None:
+            raise UnknownName(f"'{name}' has no {library.calls[-1]}(..., {library.takes})")
+        return info
+    for module in library.modules:
+        path = f"{module}.{name}"
+        info = _offered_class(kind, path) if path in _offered(kind, module) else None
+        if info is not None:
+            return info
+    known = names(kind)
+    raise UnknownName(
+        f"unknown name '{name}'{nearest(name, known)} Allowed: {', '.join(known)}, "
+        f"or module:Class of your own"
+    )
 
 
 def check(kind: str, name: str, arguments: Mapping[str, Any], where: str) -> list[str]:
@@ -188,190 +171,160 @@ def check(kind: str, name: str, arguments: Mapping[str, Any], where: str) -> lis
         info = find(kind, name)
     except UnknownName as error:
         return [f"{where}: {error}"]
+    takes = f"It takes: {', '.join(info.parameters) or 'none'}"
     problems = []
     for key, value in arguments.items():
-        if key not in info.parameters:
-            problems.append(
-                f"{where}.{key}: unknown argument of {info.name}{nearest(key, info.parameters)} "
-                f"It takes: {', '.join(info.parameters) or 'none'}"
-            )
-            continue
-        wanted = _wanted(info.parameters[key], value)
-        if wanted:
-            problems.append(
-                f"{where}.{key}: found {value!r} ({type(value).__name__}), wanted {wanted}"
-            )
-        elif key in POSITIVE and isinstance(value, int | float) and value <= 0:
-            problems.append(f"{where}.{key}: found {value!r}, wanted a number greater than 0")
+        if key in info.parameters:
+            wanted = _wanted(info.parameters[key], value)
+            if wanted is not None:
+                found = f"{value!r} ({type(value).__name__})"
+                problems.append(f"{where}.{key}: found {found}, wanted {wanted}")
+        elif key in info.given:
+            problems.append(f"{where}.{key}: not an argument for a recipe to give. {takes}")
+        elif not info.takes_any:
+            near = nearest(key, info.parameters)
+            problems.append(f"{where}.{key}: unknown argument of {info.name}{near} {takes}")
     problems += [
-        f"{where}: {info.name} needs the argument '{key}'"
+        f"{where}: {info.name} needs the argument '{key}'. {takes}"
         for key, parameter in info.parameters.items()
-        if parameter.required and key not in arguments
+        if parameter.default is parameter.empty and key not in arguments
     ]
     return problems
 
 
-def _wanted(parameter: Parameter, value: object) -> str | None:
-    """Return what a parameter wants if ``value`` is not that, as far as its source tells."""
-    kinds = _kinds(parameter.annotation)
-    if not kinds and type(parameter.default) in (int, float):
-        # Without an annotation, a whole number as the default does not rule out fractions.
-        kinds = {"float"}
-    elif not kinds and isinstance(parameter.default, bool):
-        kinds = {"bool"}
-    if parameter.default is None and kinds:
-        kinds = kinds | {"None"}
-    if not kinds:
-        return None
-    found = "None" if value is None else type(value).__name__
-    if found in kinds or (found == "int" and "float" in kinds):
-        return None
-    return " or ".join(sorted(kinds))
+def _offered(kind: str, module: str) -> list[str]:
+    """Return the paths of what a module of a library has for a config to name."""
+    found = signatures.module(module)
+    if found is None:
+        raise UnknownName(f"the module {module} is not installed")
+    without = LIBRARIES[kind].without
+    return [path for path in found.offers() if not without.search(path.rpartition(".")[2])]
 
 
-def _kinds(annotation: ast.expr | None) -> set[str]:
-    """Return the plain types that an annotation allows; empty if it allows anything else too."""
-    if annotation is None:
-        return set()
-    if isinstance(annotation, ast.Constant):
-        return {"None"} if annotation.value is None else set()
-    if isinstance(annotation, ast.Name):
-        return {annotation.id} if annotation.id in ("int", "float", "bool", "str") else set()
-    parts: list[ast.expr] = []
-    if isinstance(annotation, ast.BinOp) and isinstance(annotation.op, ast.BitOr):
-        parts = [annotation.left, annotation.right]
-    elif isinstance(annotation, ast.Subscript) and isinstance(annotation.value, ast.Name):
-        inner = annotation.slice
-        parts = list(inner.elts) if isinstance(inner, ast.Tuple) else [inner]
-        if annotation.value.id == "Optional":
-            parts.append(ast.Constant(None))
-        elif annotation.value.id != "Union":
-            return set()
-    kinds = [_kinds(part) for part in parts]
-    return set().union(*kinds) if kinds and all(kinds) else set()
+def _offered_class(kind: str, path: str) -> ClassInfo | None:
+    """Read what a library offers; None if it is not a class of the kind."""
+    source = signatures.resolve(path)
+    return None if source is None else _describe(LIBRARIES[kind], source, hidden=False)
 
 
-def _read(library: Library, name: str, index: Mapping[str, Path], root: Path) -> ClassInfo:
-    """Read a class and its bases from the files that ``index`` names."""
-    parameters: dict[str, Parameter] = {}
-    attributes: dict[str, str] = {}
-    lineage = _lineage(name, index)
-    for call in library.calls:
-        settled = set(library.given)
-        for node in lineage:
-            method = next(
-                (f for f in node.body if isinstance(f, ast.FunctionDef) and f.name == call), None
-            )
-            if method is None:
-                continue
-            for key, parameter in _parameters(method).items():
-                if key not in settled:
-                    parameters.setdefault(key, parameter)
-            if method.args.kwarg is None:
-                break
-            settled |= _passed_on(method)
-    for node in lineage:
-        for statement in node.body:
-            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
-                attributes.setdefault(statement.targets[0].id, ast.unparse(statement.value))
-    folder = index[name].parent
-    below = folder.relative_to(root).as_posix() if folder.is_relative_to(root) else ""
-    return ClassInfo(name, below, parameters, attributes)
-
-
-def _lineage(name: str, index: Mapping[str, Path]) -> list[ast.ClassDef]:
-    """Return a class and its bases inside the package, nearest first, each once."""
-    if name not in index:
-        return []
-    node = _classes(index[name])[name]
-    found = [node]
-    for base in node.bases:
-        # `Metric[List[float]]` is the class Metric.
-        expression = base.value if isinstance(base, ast.Subscript) else base
-        base_name = ast.unparse(expression).rpartition(".")[2]
-        if base_name != name:
-            found += _lineage(base_name, index)
-    # A base that two bases share comes after both, as in Python's own order.
-    return [node for i, node in enumerate(found) if node not in found[i + 1 :]]
-
-
-def _parameters(method: ast.FunctionDef) -> dict[str, Parameter]:
-    """Return the arguments of a method, without `self` and the collecting ones."""
-    positional = [*method.args.posonlyargs, *method.args.args]
-    defaults = [None] * (len(positional) - len(method.args.defaults)) + list(method.args.defaults)
-    pairs = [
-        *zip(positional[1:], defaults[1:], strict=True),
-        *zip(method.args.kwonlyargs, method.args.kw_defaults, strict=True),
-    ]
-    return {
-        argument.arg: Parameter(argument.annotation, _value(default), default is None)
-        for argument, default in pairs
-    }
-
-
-def _passed_on(method: ast.FunctionDef) -> set[str]:
-    """Return the arguments that a method itself gives to the method that it extends."""
-    return {
-        keyword.arg
-        for node in ast.walk(method)
-        if isinstance(node, ast.Call) and ast.unparse(node.func) == f"super().{method.name}"
-        for keyword in node.keywords
-        if keyword.arg is not None
-    }
-
-
-def _value(default: ast.expr | None) -> object:
-    """Return a default that is a plain value."""
+def _users_own(name: str) -> signatures.ClassSource:
+    """Return the class that "module:Class" names."""
+    module, _, word = name.partition(":")
     try:
-        return NO_VALUE if default is None else ast.literal_eval(default)
-    except ValueError:
-        return NO_VALUE
+        found = signatures.module(module)
+    except SyntaxError as error:
+        raise UnknownName(f"{error.filename} is not Python: {error}") from error
+    if found is None:
+        raise UnknownName(
+            f"no Python source of a module '{module}' in the working directory or on the import "
+            f"path"
+        )
+    source = signatures.resolve(f"{module}.{word}")
+    if source is None:
+        raise UnknownName(f"no class '{word}' in module '{module}'{nearest(word, found.classes)}")
+    return source
 
 
-@functools.cache
-def _classes(file: Path) -> dict[str, ast.ClassDef]:
-    """Return the classes at the top level of a file."""
-    tree = ast.parse(file.read_bytes())
-    return {node.name: node for node in tree.body if isinstance(node, ast.ClassDef)}
+def _describe(library: Library, source: signatures.ClassSource, hidden: bool) -> ClassInfo | None:
+    """Say what the config may give to a class; None if the class is not of the library's kind.
+
+    What a library takes without saying so in a signature is for its own use, and a typing error
+    must not pass for it; a user's own class (``hidden``) is trusted.
+    """
+    lineage = source.lineage()
+    taken: dict[str, inspect.Parameter] = {}
+    given: set[str] = set()
+    takes_any = False
+    for call in library.calls:
+        found, more = signatures.signature(lineage, call)
+        takes_any |= more and hidden
+        given |= library.given & found.keys() | set(list(found)[: library.gives_first])
+        taken = found | taken
+    if library.takes is not None and library.takes not in found and not (more and hidden):
+        return None
+    return ClassInfo(
+        name=source.name,
+        module=source.module.name,
+        parameters={key: parameter for key, parameter in taken.items() if key not in given},
+        given=frozenset(given),
+        takes_any=takes_any,
+        attributes=signatures.attributes(lineage),
+    )
 
 
-@functools.cache
-def _index(root: Path) -> dict[str, Path]:
-    """Return the file of every class of a package."""
-    found: dict[str, Path] = {}
-    for file in sorted(root.rglob("*.py")):
-        for name in re.findall(r"^class (\w+)", file.read_text(encoding="utf-8"), re.MULTILINE):
-            found.setdefault(name, file)
-    return found
+_TESTS: dict[str, Callable[[object], bool]] = {
+    "int": lambda value: isinstance(value, int) and not isinstance(value, bool),
+    "float": lambda value: isinstance(value, int | float) and not isinstance(value, bool),
+    "bool": lambda value: isinstance(value, bool),
+    "str": lambda value: isinstance(value, str),
+    "null": lambda value: value is None,
+}
 
 
-@functools.cache
-def _exported(file: Path) -> set[str]:
-    """Return the names in the ``__all__`` of a file."""
-    for node in ast.parse(file.read_bytes()).body:
-        if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-            return set(ast.literal_eval(node.value))
-    raise UnknownName(f"{file} has no __all__")
+def _wanted(parameter: inspect.Parameter, value: object) -> str | None:
+    """Return what a parameter wants if ``value`` is not that, as far as its source tells."""
+    allowed = None
+    if parameter.annotation is not parameter.empty:
+        allowed = _kinds(ast.parse(parameter.annotation, mode="eval").body)
+    if allowed is None and type(parameter.default) in (bool, int, float):
+        # A whole number as the default does not rule out fractions, a text not numbers: a loss
+        # with `triplets_per_anchor="all"` takes 5 too.
+        allowed = {"bool"} if isinstance(parameter.default, bool) else {"float"}
+    if allowed is not None:
+        allowed |= {"null"} if parameter.default is None else set()
+        if not any(_TESTS[k](value) if k in _TESTS else repr(value) == k for k in allowed):
+            wanted = " or ".join(sorted(allowed))
+            # YAML 1.1 takes 1e-4 for a text.
+            is_number = "float" in allowed and re.fullmatch(r"[-+]?\d+e[-+]?\d+", str(value))
+            return f"{wanted}; write 1.0e-4 for 1e-4" if is_number else wanted
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        for words, test, keys in RANGES:
+            if parameter.name in keys and not test(value):
+                return words
+    return None
 
 
-@functools.cache
-def _package_folder(package: str) -> Path:
-    """Return the folder of an installed package without importing it."""
-    spec = importlib.util.find_spec(package)
-    if spec is None or not spec.submodule_search_locations:
-        raise UnknownName(f"the package {package} is not installed")
-    return Path(next(iter(spec.submodule_search_locations)))
+def _kinds(annotation: ast.expr) -> set[str] | None:
+    """Return the plain types and the literals that an annotation allows; None if others too."""
+    match annotation:
+        case ast.Name("int" | "float" | "bool" | "str" as name):
+            return {name}
+        case ast.Constant(None):
+            return {"null"}
+        case ast.Constant(str(text)):
+            try:
+                return _kinds(ast.parse(text, mode="eval").body)
+            except SyntaxError:  # any text may stand as an annotation
+                return None
+        case ast.BinOp(left, ast.BitOr(), right):
+            parts = [_kinds(left), _kinds(right)]
+        case ast.Subscript(outer, inner):
+            inside = inner.elts if isinstance(inner, ast.Tuple) else [inner]
+            match ast.unparse(outer).rpartition(".")[2]:
+                case "Literal":
+                    return {ast.unparse(value) for value in inside}
+                case "Optional":
+                    parts = [_kinds(inner), {"null"}]
+                case "Union":
+                    parts = [_kinds(part) for part in inside]
+                case _:
+                    return None
+        case _:
+            return None
+    return None if None in parts else {kind for part in parts for kind in part or ()}
 
 
-def _module_file(module: str) -> Path:
-    """Return the source file of a module on the import path, without importing any of it.
+def load_own(name: str) -> Any:
+    """Import a user's own class, "module:Class", from the import path or the working directory.
 
     Raises:
-        UnknownName: if there is no such file.
+        UnknownName: if the module has no such class.
     """
-    relative = Path(*module.split("."))
-    for folder in [Path(), *map(Path, sys.path)]:
-        for file in (folder / relative.with_suffix(".py"), folder / relative / "__init__.py"):
-            if file.is_file():
-                return file
-    raise UnknownName(f"no module '{module}' in the working directory or on the import path")
+    module, _, attribute = name.partition(":")
+    if os.getcwd() not in sys.path:
+        # A job's script has its own folder on the path, not the one that the user works in.
+        sys.path.insert(0, os.getcwd())
+    found = getattr(importlib.import_module(module), attribute, None)
+    if found is None:
+        raise UnknownName(f"{name}: the module {module} has no '{attribute}'")
+    return found

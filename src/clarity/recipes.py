@@ -15,9 +15,9 @@ Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,
 
 
 def nearest(word: str, allowed: Iterable[str]) -> str:
-    """Return "; did you mean 'x'?" for the allowed word nearest to ``word``, or nothing."""
+    """Return how to go on after ``word``: "; did you mean 'x'?" for the nearest word, or "."."""
     close = difflib.get_close_matches(word, list(allowed), n=1, cutoff=0.6)
-    return f"; did you mean '{close[0]}'?" if close else ""
+    return f"; did you mean '{close[0]}'?" if close else "."
 
 
 def kebab(name: str) -> str:

@@ -78,7 +78,7 @@ def test_explaining_leaves_the_images_and_the_model_as_they_were(name, model, im
 def test_grad_cam_is_the_gradient_weighted_sum_of_the_last_feature_maps(model, images, classes):
     # Selvaraju et al., 2017, equations 1 and 2 without the ReLU, by hand.
     features = model.encoder.features((images - model.mean) / model.std).requires_grad_(True)
-    logits = model.logits(features.mean(dim=(2, 3)))
+    logits = model.logits(model.encoder.neck(features.mean(dim=(2, 3))))
     gradient = torch.autograd.grad(logits[torch.arange(6), classes].sum(), features)[0]
     coarse = (gradient.mean(dim=(2, 3), keepdim=True) * features).sum(dim=1, keepdim=True)
     expected = F.interpolate(coarse, size=(32, 32), mode="bilinear", align_corners=False)[:, 0]

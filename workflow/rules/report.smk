@@ -1,0 +1,50 @@
+# Figures from tables and samples, and the page that shows them all.
+rule figures:
+    input:
+        tables(),
+        cells("attributions.safetensors"),
+        runs("history.parquet"),
+        runs("predictions.parquet"),
+        runs("embeddings.safetensors"),
+        evaluation_sets(),
+    output:
+        report_figures(),
+    log:
+        f"{RESULTS}/logs/figures.log",
+    params:
+        root=RESULTS,
+        folder=f"{RESULTS}/figures",
+        axes=AXES,
+        shown=SHOWN,
+        code=stage_hash("clarity.stages.figures"),
+    resources:
+        mem_mb=lambda w, attempt: 3000 * attempt,
+        runtime=lambda w, attempt: 30 * attempt,
+    script:
+        "../scripts/figures.py"
+
+
+rule report:
+    input:
+        tables(),
+        figures(),
+        runs("manifest.json"),
+    output:
+        report(
+            f"{RESULTS}/report.html",
+            category="Report",
+            caption="../report/report.rst",
+        ),
+    log:
+        f"{RESULTS}/logs/report.log",
+    params:
+        root=RESULTS,
+        config=CONFIG.plain(),
+        axes=AXES,
+        shown=SHOWN,
+        code=stage_hash("clarity.stages.report"),
+    resources:
+        mem_mb=lambda w, attempt: 2000 * attempt,
+        runtime=lambda w, attempt: 30 * attempt,
+    script:
+        "../scripts/report.py"

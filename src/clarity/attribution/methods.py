@@ -6,7 +6,6 @@ the layer, it has ``attribute(inputs, target=...)`` that maps images [B, C, H, W
 attributions [B, C or 1, h, w]. An attribution of another size than the image is upsampled.
 """
 
-import importlib
 import inspect
 from typing import Any
 
@@ -18,6 +17,7 @@ from torch.nn import functional as F
 from clarity.attribution import controls
 from clarity.attribution.recipe import CONTROLS, MethodRecipe
 from clarity.attribution.targets import TargetFunction
+from clarity.catalogue import load_own
 from clarity.models.classifier import Classifier
 
 BASELINES = {"black": 0.0, "grey": 0.5, "white": 1.0}
@@ -83,8 +83,7 @@ class Explainer:
 def _class(name: str) -> Any:
     """Return the class that a recipe names."""
     if ":" in name:
-        module, _, attribute = name.partition(":")
-        return getattr(importlib.import_module(module), attribute)
+        return load_own(name)
     return getattr(controls if name in CONTROLS else captum.attr, name)
 
 

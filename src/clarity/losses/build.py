@@ -1,12 +1,12 @@
 """Building losses: owns how a recipe becomes a torch module from a batch to a scalar."""
 
-import inspect
 from typing import Any
 
 import torch
 from pytorch_metric_learning import distances, losses, miners, reducers
 from torch import Tensor, nn
 
+from clarity import catalogue
 from clarity.losses.recipe import CROSS_ENTROPY, LossRecipe
 
 LIBRARIES = {"miner": miners, "distance": distances, "reducer": reducers}
@@ -23,12 +23,10 @@ class MetricLoss(nn.Module):
             for key, (name, arguments) in recipe.parts.items()
         }
         self.miner = parts.pop("miner", None)
-        loss_class = getattr(losses, recipe.loss)
-        arguments: dict[str, Any] = {**recipe.arguments, **parts}
         sizes = {"num_classes": classes, "embedding_size": dimension}
-        wanted = inspect.signature(loss_class.__init__).parameters
-        arguments |= {k: v for k, v in sizes.items() if k in wanted and k not in arguments}
-        self.loss = loss_class(**arguments)
+        wanted = catalogue.find("losses", recipe.loss).given
+        arguments: dict[str, Any] = {key: sizes[key] for key in sizes if key in wanted}
+        self.loss = getattr(losses, recipe.loss)(**{**arguments, **recipe.arguments, **parts})
 
     def forward(self, embeddings: Tensor, labels: Tensor) -> Tensor:
         """Return the loss of a batch."""

@@ -7,7 +7,7 @@ batch, and a metric must leave the arrays that it is given as they are.
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
-from typing import Literal, Self
+from typing import Any, Literal, Self
 
 import numpy as np
 import torch
@@ -59,7 +59,7 @@ class Batch:
 
     def rows(self, rows: np.ndarray) -> Self:
         """Return the batch of some images only."""
-        picked = {
+        picked: dict[str, Any] = {
             name: None if array is None else array[rows]
             for name, array in vars(self).items()
             if array is None or isinstance(array, np.ndarray)
@@ -83,8 +83,8 @@ class Batch:
 
     def class_scores(self, images: np.ndarray) -> np.ndarray:
         """Return the score, or probability, of each image's explained class: float64 [N]."""
-        picked = self.scores(images)[np.arange(len(self)), self.classes]
-        return picked.astype(np.float64)
+        scores = self.scores(images)
+        return np.asarray(scores[np.arange(len(self)), self.classes], dtype=np.float64)
 
     def explain_all(self, images: np.ndarray, classes: np.ndarray) -> np.ndarray:
         """Explain any number of images, ``batch_size`` at a time: float32 [B, H, W]."""
@@ -130,7 +130,7 @@ class Scores:
 def with_sign(maps: np.ndarray, sign: Sign) -> np.ndarray:
     """Return maps [..., H, W] with what ``sign`` keeps of their signs."""
     if sign == "positive":
-        return np.maximum(maps, 0)
+        return np.asarray(np.maximum(maps, 0))
     return np.abs(maps) if sign == "absolute" else maps
 
 
@@ -142,7 +142,7 @@ def scaled(maps: np.ndarray) -> np.ndarray:
     """
     largest = np.abs(maps).max(axis=(1, 2), keepdims=True)
     # Not `largest > 0`: a map with a NaN has to stay one, not become a zero map.
-    return np.divide(maps, largest, out=np.zeros_like(maps), where=largest != 0)
+    return np.asarray(np.divide(maps, largest, out=np.zeros_like(maps), where=largest != 0))
 
 
 def is_constant(maps: np.ndarray) -> np.ndarray:

@@ -63,7 +63,7 @@ class DiscriminativeMass:
         if batch.masks is None or batch.foil_masks is None:
             raise ValueError("DiscriminativeMass needs masks of both objects, found none")
         shares, empty = [], np.zeros(len(batch), dtype=bool)
-        unmasked = ~(batch.masks.any(axis=(1, 2)) & batch.foil_masks.any(axis=(1, 2)))
+        unmasked = np.asarray(~(batch.masks.any(axis=(1, 2)) & batch.foil_masks.any(axis=(1, 2))))
         for maps in (batch.maps, batch.foil_maps):
             positive = np.maximum(maps, 0).astype(np.float64)
             own = (positive * batch.masks).sum(axis=(1, 2))

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import quantus
+from quantus.metrics.base import Metric
 from torch import nn
 
 from clarity.metrics import contrastivity
@@ -178,7 +179,7 @@ def _metric(recipe: MetricRecipe, known: MetricInfo) -> Callable[[Batch], Scores
         kind: Any = getattr(importlib.import_module(module), name)
     else:
         kind = {**ADAPTED, **vars(contrastivity)}.get(name) or getattr(quantus, name)
-    if inspect.isclass(kind) and issubclass(kind, quantus.Metric):
+    if inspect.isclass(kind) and issubclass(kind, Metric):
         return OneByOne(kind, known.sign, known.needs_masks, recipe.arguments)
     built: Callable[[Batch], Scores] = kind(**recipe.arguments)
     return built

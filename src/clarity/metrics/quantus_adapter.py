@@ -14,11 +14,13 @@ from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-import quantus
 from quantus.functions.norm_func import fro_norm
 from quantus.helpers import asserts as quantus_asserts
 from quantus.helpers import utils as quantus_utils
 from quantus.helpers import warn as quantus_warn
+from quantus.metrics.complexity import sparseness
+from quantus.metrics.faithfulness import pixel_flipping
+from quantus.metrics.localisation import relevance_mass_accuracy
 
 from clarity.metrics.batch import ROUNDING, Batch, Scores, Sign, is_constant
 from clarity.metrics.similarity import pearson, ssim
@@ -160,14 +162,15 @@ class PixelFlipping:
         # Quantus spreads a map over the channels and flips channel values one by one. Ranks have no
         # ties between pixels, so that whole pixels go if a step is as many values as channels.
         channels = batch.images.shape[1]
-        metric = quantus.PixelFlipping(
+        metric = pixel_flipping.PixelFlipping(
             features_in_step=self.step * channels, perturb_func=replace, **_PLAIN
         )
         ranks = pixel_order(batch.maps, batch.seeds)[:, None]
+        scorer: Any = _Scorer(batch)
         # The inner function: the outer one refuses steps that do not divide the number of pixels,
         # though the last step may as well be a shorter one.
         curves = metric.evaluate_batch(
-            model=_Scorer(batch),
+            model=scorer,
             x_batch=batch.images.copy(),
             y_batch=batch.classes,
             a_batch=np.repeat(ranks, channels, axis=1),
@@ -295,7 +298,7 @@ class Sparseness:
     def __call__(self, batch: Batch) -> Scores:
         """Judge every map."""
         # Absolute values are taken before; Quantus' own `abs` only keeps it from printing advice.
-        metric = quantus.Sparseness(**{**_PLAIN, "abs": True})
+        metric = sparseness.Sparseness(**{**_PLAIN, "abs": True})
         maps = batch.maps.astype(np.float64)[:, None]
         return Scores(np.asarray(metric.evaluate_batch(x_batch=batch.images, a_batch=maps)))
 
@@ -357,7 +360,7 @@ class RelevanceMassAccuracy:
         maps = np.maximum(batch.maps, 0).astype(np.float64)
         nothing = np.asarray(maps.max(axis=(1, 2)) == 0)
         with mended(), np.errstate(invalid="ignore"):
-            metric = quantus.RelevanceMassAccuracy(**_PLAIN)
+            metric = relevance_mass_accuracy.RelevanceMassAccuracy(**_PLAIN)
             values = metric.evaluate_batch(a_batch=maps[:, None], s_batch=masks[:, None])
         return (
             Scores(np.asarray(values, dtype=np.float64))

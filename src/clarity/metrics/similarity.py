@@ -17,7 +17,7 @@ def ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     def of_pair(a: np.ndarray, b: np.ndarray) -> float:
         span = max(a.max(), b.max()) - min(a.min(), b.min())
-        return float(structural_similarity(a, b, data_range=span))
+        return float(structural_similarity(a, b, data_range=span))  # type: ignore[no-untyped-call]
 
     pairs = zip(first.astype(np.float64), second.astype(np.float64), strict=True)
     return np.array([of_pair(a, b) for a, b in pairs])
@@ -36,14 +36,20 @@ def pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Linear correlation of each pair of rows [N, F]: [N]. NaN where a row is constant."""
     a, b = (rows - rows.mean(axis=1, keepdims=True) for rows in (first, second))
     size = np.sqrt((a * a).sum(axis=1) * (b * b).sum(axis=1))
-    return np.divide((a * b).sum(axis=1), size, out=np.full(len(a), np.nan), where=size > 0)
+    return _quotient((a * b).sum(axis=1), size)
 
 
 def cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Cosine of each pair of maps [N, H, W]: [N]. NaN where a map is zero."""
     a, b = (maps.reshape(len(maps), -1).astype(np.float64) for maps in (first, second))
     size = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
-    return np.divide((a * b).sum(axis=1), size, out=np.full(len(a), np.nan), where=size > 0)
+    return _quotient((a * b).sum(axis=1), size)
+
+
+def _quotient(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
+    """Divide [N] by [N], NaN where the second is zero."""
+    nothing = np.full(len(numerator), np.nan)
+    return np.asarray(np.divide(numerator, denominator, out=nothing, where=denominator > 0))
 
 
 SIMILARITIES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {

@@ -166,7 +166,9 @@ def compare(
     unknown = sorted(set(scores["metric"].unique()) - set(metrics))
     if unknown:
         raise ValueError(f"metrics: no category and direction given for {', '.join(unknown)}")
-    pairs = loss_pairs(list(scores["loss"].cat.categories), baseline)
+    losses = [str(loss) for loss in scores["loss"].cat.categories]
+    pairs = loss_pairs(losses, baseline)
+    places = [(losses.index(loss), losses.index(other)) for loss, other in pairs]
     axes: list[dict[str, object]] = []
     contrasts: list[_Contrast | None] = []
     for (dataset, method, metric), block in _blocks(scores, settings):
@@ -184,14 +186,14 @@ def compare(
             }
             for loss, other in pairs
         ]
-        places = [tuple(map(scores["loss"].cat.categories.get_loc, pair)) for pair in pairs]
         contrasts += _contrasts(block, places, settings, seed)
     frame = pd.DataFrame(axes, columns=list(COLUMNS[:7]))
     frame = frame.assign(**_estimates(contrasts))
     generator = np.random.default_rng(derive_seed(*settings.seed, "sign-flip"))
     frame["effect_size"], frame["p"] = _tests(contrasts, generator)
-    family = [frame["metric"], frame["method"].isin(list(controls))]
-    frame["p_holm"] = frame.groupby(family)["p"].transform(holm)
+    frame["p_holm"] = np.nan
+    for rows in frame.groupby(["metric", frame["method"].isin(list(controls))]).indices.values():
+        frame.loc[rows, "p_holm"] = holm(frame.loc[rows, "p"].to_numpy())
     frame["verdict"] = _verdicts(frame, settings.alpha)
     return frame[list(COLUMNS)]
 
@@ -245,7 +247,7 @@ def _blocks(
 
 def _contrasts(
     block: np.ndarray | None,
-    pairs: Sequence[tuple[int, ...]],
+    pairs: Sequence[tuple[int, int]],
     settings: Settings,
     seed: int,
 ) -> list[_Contrast | None]:

@@ -55,7 +55,8 @@ def hierarchical_bootstrap(
         for start in range(0, len(places), max(1, CHUNK // len(run))):
             chunk = places[start : start + max(1, CHUNK // len(run))]
             means[chunk] = _image_weights(len(chunk), len(run), generator) @ run
-    return means.reshape(resamples, len(runs), *means.shape[1:]).mean(axis=1)
+    over_runs: np.ndarray = means.reshape(resamples, len(runs), *means.shape[1:]).mean(axis=1)
+    return over_runs
 
 
 def _image_weights(draws: int, images: int, generator: np.random.Generator) -> np.ndarray:

@@ -67,7 +67,7 @@ def smallest_p(runs: int) -> float:
     """
     if runs < 1:
         raise ValueError(f"runs: found {runs}, wanted at least 1")
-    return 2.0 / 2 ** min(runs, EXACT_RUNS)
+    return float(2.0 ** (1 - min(runs, EXACT_RUNS)))
 
 
 def holm(p: np.ndarray) -> np.ndarray:

@@ -10,8 +10,8 @@ from collections.abc import Collection, Mapping, Sequence
 import numpy as np
 import pandas as pd
 
-from clarity.statistics.comparisons import MetricInfo, Settings, compare, mark_correct
 from clarity.grid import Cell
+from clarity.statistics.comparisons import MetricInfo, Settings, compare, mark_correct
 from clarity.storage import StrPath
 from clarity.tables.load import MISSING_COLUMNS, SCORES, STATUSES, Loaded, load_scores
 
@@ -106,11 +106,12 @@ def summary_table(
     status = scores["status"]
     ok = status == "ok"
     counted = ok & scores["correct"] if settings.correct_only else ok
-    runs = (
-        scores[counted].groupby([*axes, "seed"], observed=True)["value"].agg(["mean", "count"])
-    )
+    runs = scores[counted].groupby([*axes, "seed"], observed=True)["value"].agg(["mean", "count"])
     over_runs = runs.groupby(axes, observed=True).agg(
-        n_runs=("mean", "count"), n_images=("count", "sum"), mean=("mean", "mean"), sd=("mean", "std")
+        n_runs=("mean", "count"),
+        n_images=("count", "sum"),
+        mean=("mean", "mean"),
+        sd=("mean", "std"),
     )
     constant_reasons = [r for r in scores["reason"].cat.categories if CONSTANT in r.lower()]
     flags = pd.DataFrame(
@@ -191,19 +192,22 @@ def models_table(loaded: Loaded) -> pd.DataFrame:
 def models_summary_table(models: pd.DataFrame, geometry: pd.DataFrame) -> pd.DataFrame:
     """Summarise the models of each dataset and loss over their seeds, one row a measure."""
     axes = ["dataset", "loss"]
-    directions = {name: "higher" for name in models if name.startswith("accuracy")}
+    columns = [str(name) for name in models]
+    directions = {name: "higher" for name in columns if name.startswith("accuracy")}
     directions["share_kept"] = "none"
     directions |= dict(zip(geometry["measure"], geometry["direction"], strict=True))
-    long = models.melt(axes, [m for m in models if m in directions], "measure")
-    # Sorting by first appearance keeps the order of the grid and that of the columns of models.
-    summary = long.groupby([*axes, "measure"], sort=False)["value"].agg(
-        n_runs="count", mean="mean", sd="std"
+    measures = [name for name in columns if name in directions]
+    # Unsorted groups come in the order of the grid, melted rows in that of the measures.
+    place = models.groupby(axes, sort=False).ngroup()
+    long = models.assign(place=place).melt([*axes, "place"], measures, "measure")
+    frame = (
+        long.groupby(["place", *axes, "measure"], sort=False)["value"]
+        .agg(n_runs="count", mean="mean", sd="std")
+        .reset_index()
+        .sort_values("place", kind="stable", ignore_index=True)
     )
-    frame = summary.reset_index()
-    frame.insert(3, "direction", frame["measure"].map(directions))
-    order = {pair: at for at, pair in enumerate(dict.fromkeys(zip(*map(models.get, axes))))}
-    place = [order[pair] for pair in zip(frame["dataset"], frame["loss"], strict=True)]
-    return frame.iloc[np.argsort(place, kind="stable")].reset_index(drop=True)
+    frame["direction"] = frame["measure"].map(directions)
+    return frame[[*axes, "measure", "direction", "n_runs", "mean", "sd"]]
 
 
 def coverage_table(scores: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:

@@ -8,6 +8,7 @@ read stops nothing, unless asked to; it becomes a row of `Loaded.missing`.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -111,14 +112,14 @@ def load_scores(
     predictions: list[pd.DataFrame] = []
     geometry: list[pd.DataFrame] = []
     for run in dict.fromkeys(cell.run for cell in grid):
-        axes = {"dataset": run.dataset, "loss": run.loss, "seed": run.seed}
+        axes: dict[str, str | int] = {"dataset": run.dataset, "loss": run.loss, "seed": run.seed}
         for read, name, parts in (
             (_read_predictions, PREDICTIONS, predictions),
             (_read_geometry, GEOMETRY, geometry),
         ):
             frame = attempt(read, run.folder, name, axes)
             if frame is not None:
-                parts.append(frame.assign(**axes))
+                parts.append(frame.assign(dataset=run.dataset, loss=run.loss, seed=run.seed))
     scores = _ScoreColumns()
     for cell in grid:
         frame = attempt(_read_scores, cell.folder, SCORES, cell.axes)
@@ -131,6 +132,10 @@ def load_scores(
         geometry=_join(geometry, _GEOMETRY_COLUMNS, list(datasets), list(losses)),
         missing=pd.DataFrame(missing, columns=list(MISSING_COLUMNS)),
     )
+
+
+def _categorical(codes: np.ndarray, names: list[str]) -> "pd.Categorical[Any]":
+    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(names))
 
 
 def _positions(names: Iterable[str]) -> dict[str, int]:
@@ -162,19 +167,18 @@ class _ScoreColumns:
 
     def frame(self, datasets: list[str], losses: list[str], methods: list[str]) -> pd.DataFrame:
         """Put all cells together; the columns are those of `Loaded.scores`."""
-        columns: dict[str, pd.Categorical | np.ndarray] = {}
+        columns: dict[str, "pd.Categorical[Any] | np.ndarray"] = {}
         for axis, names in (("dataset", datasets), ("loss", losses), ("method", methods)):
             position = _positions(names)
-            codes = np.array([position[str(cell.axes[axis])] for cell in self.cells], dtype=np.int32)
-            columns[axis] = pd.Categorical.from_codes(np.repeat(codes, self.rows), names)
+            codes = np.array([position[str(cell.axes[axis])] for cell in self.cells], np.int32)
+            columns[axis] = _categorical(np.repeat(codes, self.rows), names)
         seeds = np.array([cell.run.seed for cell in self.cells], dtype=np.int64)
         columns["seed"] = np.repeat(seeds, self.rows)
         for column, known in self.words.items():
             # Sorted, since the order in which words came depends on which files are there.
             names = list(known) if column == "status" else sorted(known)
-            columns[column] = pd.Categorical.from_codes(
-                self._column(column, np.int32), list(known)
-            ).reorder_categories(names)
+            words = _categorical(self._column(column, np.int32), list(known))
+            columns[column] = words.reorder_categories(names)
         columns["image"] = self._column("image", np.int32)
         columns["value"] = self._column("value", np.float64)
         return pd.DataFrame(columns)
@@ -198,8 +202,6 @@ def _join(
 def _read_scores(path: Path) -> pd.DataFrame:
     """Read a score file and hold it to its format."""
     frame = storage.read_table(path, _SCORE_COLUMNS)
-    if frame.empty:
-        raise CorruptArtifact(path, "it has no row")
     unknown = sorted(set(frame["status"].unique()) - set(STATUSES), key=str)
     if unknown:
         raise CorruptArtifact(path, f"status {unknown[0]!r} is none of {', '.join(STATUSES)}")

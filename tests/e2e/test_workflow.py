@@ -1,0 +1,274 @@
+"""Promises of the whole workflow: every stage, the same bytes on every way, and only what is due."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from .conftest import TINY
+
+COLUMNS = (
+    "dataset,method,metric,category,direction,loss,baseline,n_runs,n_images,mean,mean_baseline,"
+    "difference,ci_low,ci_high,effect_size,p,p_holm,verdict"
+)
+RUN = "results/tiny/dataset=scenes/loss=supcon/seed=0"
+
+
+def test_one_command_makes_every_table_every_figure_and_the_report(finished):
+    results = finished.folder / "results/tiny"
+    comparisons = results / "tables/comparisons.csv"
+    assert comparisons.read_text().splitlines()[0] == COLUMNS
+    table = pd.read_csv(comparisons)
+    assert len(table) == 3 * 6  # methods x metrics, one pair of losses
+    assert (table["verdict"] != "better").all(), "one seed shows nothing"
+    assert (table.loc[table["metric"] == "discriminative-mass", "n_images"] <= 4).all()
+    figures = {file.stem for file in (results / "figures").iterdir()}
+    assert figures == {"gallery-scenes", "training-scenes", "embeddings-scenes"} | {
+        f"effects-{metric}" for metric in TINY["metrics"]
+    }
+    page = (results / "report.html").read_text()
+    assert "<table" in page
+    assert "supcon" in page
+    manifest = json.loads((finished.folder / RUN / "manifest.json").read_text())
+    assert manifest["axes"] == {"dataset": "scenes", "loss": "supcon", "seed": 0}
+    assert {"torch", "quantus", "captum", "python"} <= set(manifest["versions"])
+    assert {"git", "host", "device", "threads", "seconds", "inputs"} <= set(manifest)
+
+
+def test_results_are_one_partitioned_table(finished):
+    scores = pd.concat(
+        [
+            pd.read_parquet(file).assign(method=file.parent.name.partition("=")[2])
+            for file in sorted((finished.folder / RUN).rglob("scores.parquet"))
+        ]
+    )
+    assert list(scores.columns[:5]) == ["image", "metric", "value", "status", "reason"]
+    assert set(scores["method"]) == set(TINY["methods"])
+    per_metric = scores.groupby(["method", "metric"]).size()
+    assert (per_metric.xs("discriminative-mass", level="metric") == 4).all()
+    assert (per_metric.xs("pixel-flipping", level="metric") == 8).all()
+    assert (scores["status"].eq("ok") == scores["reason"].eq("")).all()
+    assert (scores["status"].eq("ok") == np.isfinite(scores["value"])).all()
+
+
+def test_nothing_is_left_to_do_afterwards(finished):
+    assert finished.planned() == {}
+
+
+def test_a_job_for_each_cell_and_two_cores_give_the_same_bytes(finished):
+    expected = finished.artifacts("results/tiny")
+    finished.run("--config", "results=results/cells", "jobs=cell", cores=2)
+    found = finished.artifacts("results/cells")
+    assert set(found) == set(expected)
+    assert [name for name in expected if found[name] != expected[name]] == []
+
+
+def test_one_deleted_cell_is_made_again_alone_with_the_same_bytes(finished):
+    expected = finished.artifacts("results/tiny")
+    cell = finished.folder / RUN / "method=gradcam"
+    others = {
+        file: file.stat().st_ino
+        for file in (finished.folder / "results/tiny").rglob("*.*")
+        if file.is_file() and cell not in file.parents and "logs" not in file.parts
+    }
+    shutil.rmtree(cell)
+    finished.run(f"{RUN}/method=gradcam/scores.parquet", cores=1)
+    assert finished.artifacts("results/tiny") == expected
+    # A file that is written anew is another file; the others are still the same ones.
+    assert {file for file, inode in others.items() if file.stat().st_ino != inode} == set()
+    finished.run(cores=2)  # what depends on the cell, so that all is up to date again
+    assert finished.artifacts("results/tiny") == expected
+
+
+def test_a_run_killed_half_way_goes_on_to_the_same_bytes(finished):
+    expected = finished.artifacts("results/tiny")
+    process = subprocess.Popen(
+        finished.command("--config", "results=results/killed"),
+        cwd=finished.folder,
+        env=finished.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )
+    killed = finished.folder / "results/killed"
+    deadline = time.monotonic() + 300
+    while not list(killed.rglob("attributions.safetensors")):
+        assert process.poll() is None, "ended before it could be killed"
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not (killed / "tables").exists()
+    finished.run("--unlock", "--config", "results=results/killed")
+    finished.run("--rerun-incomplete", "--config", "results=results/killed")
+    assert finished.artifacts("results/killed") == expected
+
+
+class TestOnlyWhatIsDue:
+    @pytest.fixture(autouse=True)
+    def back(self, finished):
+        yield
+        finished.configure()
+
+    def test_another_seed_runs_its_own_jobs_only(self, finished):
+        finished.configure(seeds=[0, 1])
+        assert finished.planned() == {
+            "train": 2, "attribute": 2, "evaluate": 2, "compare": 1, "figures": 1, "report": 1
+        }
+
+    def test_another_parameter_of_a_metric_reruns_evaluation_and_what_follows(self, finished):
+        metrics = {**TINY["metrics"], "random-logit": {"metric": "RandomLogit", "scale": "none"}}
+        finished.configure(metrics=metrics)
+        planned = finished.planned()
+        assert planned["evaluate"] == 2
+        assert set(planned) == {"evaluate", "compare", "figures", "report"}
+
+    def test_another_argument_of_a_loss_reruns_that_loss_only(self, finished):
+        losses = {**TINY["losses"], "supcon": {**TINY["losses"]["supcon"], "temperature": 0.2}}
+        finished.configure(losses=losses)
+        planned = finished.planned()
+        assert planned["train"] == planned["attribute"] == planned["evaluate"] == 1
+        assert "prepare" not in planned
+
+    def test_another_number_of_epochs_does_not_prepare_the_data_again(self, finished):
+        datasets = {"scenes": {**TINY["datasets"]["scenes"], "epochs": 2}}
+        finished.configure(datasets=datasets)
+        planned = finished.planned()
+        assert planned["train"] == 2
+        assert "prepare" not in planned
+
+    @pytest.mark.parametrize(
+        ("module", "first", "not_before"),
+        [
+            ("training", "train", {"prepare"}),
+            ("attribution/controls", "attribute", {"prepare", "train"}),
+            ("metrics/contrastivity", "evaluate", {"prepare", "train", "attribute"}),
+            ("statistics/resampling", "compare", {"prepare", "train", "attribute", "evaluate"}),
+        ],
+    )
+    def test_changed_source_reruns_its_stage_and_none_before(
+        self, finished, module, first, not_before
+    ):
+        file = finished.folder / f"src/clarity/{module}.py"
+        source = file.read_text()
+        file.write_text(source + "\n# changed\n")
+        try:
+            planned = finished.planned()
+        finally:
+            file.write_text(source)
+        assert first in planned
+        assert not not_before & set(planned)
+
+
+def test_a_method_that_is_added_computes_its_own_cells_only(make_project):
+    project = make_project()
+    project.run("evaluate-all")
+    before = {
+        file: file.stat().st_ino for file in (project.folder / "results").rglob("method=*/*.*")
+    }
+    project.configure(methods={**TINY["methods"], "sobel": {"method": "SobelMap"}})
+    project.run("evaluate-all")
+    assert {file for file, inode in before.items() if file.stat().st_ino != inode} == set()
+    assert (project.folder / RUN / "method=sobel/scores.parquet").exists()
+
+
+BROKEN = """
+class Broken:
+    def __init__(self, model): ...
+    def attribute(self, inputs, target):
+        raise RuntimeError("this method is broken")
+
+class Unable:
+    def __init__(self, model): ...
+    def attribute(self, inputs, target):
+        raise NotImplementedError("no spatial maps here")
+"""
+
+
+def test_a_failing_cell_stops_no_other_and_the_tables_say_what_is_missing(make_project):
+    project = make_project()
+    (project.folder / "src/mine.py").write_text(BROKEN)
+    methods = {
+        **TINY["methods"],
+        "broken": {"method": "mine:Broken"},
+        "unable": {"method": "mine:Unable"},
+    }
+    project.configure(methods=methods, jobs="cell")
+    printed = project.run("--keep-going", check=False)
+    assert "Error in rule attribute" in printed
+    log = project.folder / "results/tiny/logs/attribute/scenes-supcon-0-broken.log"
+    assert "this method is broken" in log.read_text()
+    done = {path.parent.name for path in (project.folder / RUN).rglob("scores.parquet")}
+    assert done == {f"method={name}" for name in methods if name != "broken"}
+    project.run("tables-partial")
+    tables = project.folder / "results/tiny/partial/tables"
+    missing = pd.read_csv(tables / "missing.csv")
+    assert set(missing["method"].dropna()) == {"broken"}
+    coverage = pd.read_csv(tables / "coverage.csv")
+    unable = coverage[coverage["method"] == "unable"]
+    assert len(unable) == len(TINY["metrics"])
+    assert (unable["unavailable"] == 1).all()
+    assert unable["reason"].str.contains("no spatial maps here").all()
+    comparisons = pd.read_csv(tables / "comparisons.csv")
+    assert comparisons.loc[comparisons["method"] == "gradcam", "n_runs"].eq(1).all()
+
+
+def test_a_truncated_file_between_stages_is_named_with_how_to_remake_it(make_project):
+    project = make_project()
+    project.run("train-all")
+    model = project.folder / RUN / "model.safetensors"
+    model.write_bytes(model.read_bytes()[:1000])
+    project.run("evaluate-all", "--keep-going", check=False)
+    log = (project.folder / "results/tiny/logs/attribute/scenes-supcon-0.log").read_text()
+    assert f"{RUN}/model.safetensors: cannot be read" in log
+    assert "Delete this file and run snakemake again" in log
+    other = RUN.replace("supcon", "cross-entropy")
+    assert list((project.folder / other).rglob("scores.parquet"))
+    assert not list((project.folder / RUN).rglob("scores.parquet"))
+    model.unlink()
+    project.run("evaluate-all")
+    assert len(list((project.folder / RUN).rglob("scores.parquet"))) == len(TINY["methods"])
+
+
+def test_bad_config_is_refused_before_any_job_starts(make_project):
+    project = make_project()
+    losses = {**TINY["losses"], "triplet": {"loss": "TripletMarginLoss", "margn": 0.2}}
+    project.configure(losses=losses, seeds=[0, 0])
+    printed = project.run(check=False)
+    assert "losses.triplet.margn: unknown argument of TripletMarginLoss" in printed
+    assert "did you mean 'margin'?" in printed
+    assert "seeds: found [0, 0], wanted each seed once" in printed
+    assert not (project.folder / "results").exists()
+
+
+@pytest.mark.parametrize("config", ["config.yaml", "config/smoke.yaml"])
+def test_the_grids_that_come_with_the_project_are_valid_and_complete(config, make_project):
+    project = make_project()
+    shutil.copy(project.folder / config, project.folder / "tiny.yaml")
+    planned = project.planned("--config", "results=results/other")
+    runs = 2 * 3 * (3 if config == "config.yaml" else 2)
+    expected = {"prepare": 2, "train": runs, "attribute": runs, "evaluate": runs}
+    assert expected.items() <= planned.items()
+
+
+def test_a_config_on_the_command_line_stands_in_for_the_default_one(finished):
+    text = finished.run("--dry-run", "--forceall")
+    assert not re.search(r"dataset=mnist|loss=triplet", text)
+
+
+def test_the_profile_for_slurm_is_understood(make_project):
+    from .conftest import ROOT
+
+    project = make_project()
+    shutil.copytree(ROOT / "slurm", project.folder / "slurm")
+    text = project.run("--dry-run", "--profile", "slurm")
+    assert "This was a dry-run" in text
+    assert Path(project.folder / "results").exists() is False
