@@ -43,6 +43,12 @@ COMPARED = {
     "resamples": CONFIG.statistics.resamples,
     "correct_only": CONFIG.evaluation.correct_only,
 }
+SHOWN = {
+    "metrics": COMPARED["metrics"],
+    "baseline": CONFIG.statistics.baseline,
+    "controls": CONFIG.controls,
+    "correct_only": CONFIG.evaluation.correct_only,
+}
 
 
 wildcard_constraints:
@@ -78,6 +84,19 @@ def tables():
     return [
         f"{RESULTS}/tables/{name}.{kind}" for name in TABLES for kind in ("parquet", "csv")
     ]
+
+
+def report_figures():
+    """Return every figure, the SVG ones marked for Snakemake's own report."""
+    marked = []
+    for file in figures():
+        name = Path(file).stem
+        kind = name.partition("-")[0]
+        caption = f"../report/{kind}.rst"
+        places = {"category": "Figures", "subcategory": kind, "labels": {"figure": name}}
+        shown = report(file, caption=caption, **places) if file.endswith(".svg") else file
+        marked.append(shown)
+    return marked
 
 
 def figures():

@@ -50,11 +50,11 @@ class MetricInfo:
 #: Quantus' metrics that have no score of one image's map, and why.
 UNSUPPORTED = {
     **dict.fromkeys(
-        ("MPRT", "SmoothMPRT", "EfficientMPRT", "InputInvariance"),
+        ("MPRT", "ModelParameterRandomisation", "SmoothMPRT", "EfficientMPRT", "InputInvariance"),
         "it explains changed copies of the model, and a method is bound to the model as it is",
     ),
     **dict.fromkeys(
-        ("Consistency", "Sufficiency"),
+        ("Consistency", "Sufficiency", "BatchSufficiency"),
         "it compares the images of a batch with each other, so that an image has no score",
     ),
     "SensitivityN": "it correlates over the images of a batch, so that an image has no score",

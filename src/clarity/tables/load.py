@@ -167,7 +167,7 @@ class _ScoreColumns:
 
     def frame(self, datasets: list[str], losses: list[str], methods: list[str]) -> pd.DataFrame:
         """Put all cells together; the columns are those of `Loaded.scores`."""
-        columns: dict[str, "pd.Categorical[Any] | np.ndarray"] = {}
+        columns: dict[str, pd.Categorical[Any] | np.ndarray] = {}
         for axis, names in (("dataset", datasets), ("loss", losses), ("method", methods)):
             position = _positions(names)
             codes = np.array([position[str(cell.axes[axis])] for cell in self.cells], np.int32)

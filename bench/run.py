@@ -1,0 +1,176 @@
+"""Benchmarks: ratios of times measured side by side in one run, printed and written as JSON.
+
+    python bench/run.py [--out FILE] [--images N] [--repeats N]
+
+Each ratio compares CLarity with the straightforward way on the same work: above 1, CLarity is
+faster. Times are the least of some repeats, in seconds, on one thread.
+"""
+
+import argparse
+import json
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import quantus
+import torch
+import yaml
+
+from clarity import provenance
+from clarity.attribution.methods import Explainer
+from clarity.attribution.recipe import MethodRecipe
+from clarity.config import load_config
+from clarity.data.recipe import Training
+from clarity.data.scenes import generate_single
+from clarity.losses.recipe import LossRecipe
+from clarity.metrics.evaluate import Subject, evaluate
+from clarity.metrics.recipe import MetricRecipe
+from clarity.models.classifier import Classifier, Shape
+from clarity.training import Subset, train
+
+ROOT = Path(__file__).parents[1]
+CPU = torch.device("cpu")
+
+
+def least(repeats: int, work: Callable[[], Any]) -> float:
+    """Return the least time of some calls, in seconds."""
+    times = []
+    for _ in range(repeats):
+        start = time.perf_counter()
+        work()
+        times.append(time.perf_counter() - start)
+    return min(times)
+
+
+def subject(count: int) -> Subject:
+    """Return Grad-CAM maps of an untrained network on generated images."""
+    data = generate_single(count, split="test", seed=0)
+    torch.manual_seed(0)
+    model = Classifier(Shape("convnet", 3, 8)).eval().requires_grad_(False)
+    explainer = Explainer(MethodRecipe(method="LayerGradCam"), model)
+    images = data.images.astype(np.float32) / 255
+    classes = np.stack([data.classes[:, 0], (data.classes[:, 0] + 1) % 8], axis=1)
+
+    def explain(pixels: np.ndarray, targets: np.ndarray) -> np.ndarray:
+        return explainer(torch.from_numpy(pixels), torch.from_numpy(targets)).numpy()
+
+    return Subject(
+        images=images,
+        maps=np.stack([explain(images, classes[:, slot]) for slot in range(2)], axis=1),
+        classes=classes,
+        single=np.ones(count, dtype=bool),
+        masks=data.masks.astype(bool),
+        model=explainer.score,
+        explain=explain,
+    )
+
+
+def evaluation(count: int, repeats: int) -> dict[str, dict[str, float]]:
+    """Compare each metric with Quantus called for one image at a time, as its semantics want."""
+    judged = subject(count)
+    found = {}
+    for name, arguments in {
+        "PixelFlipping": {"features_in_step": 32},
+        "FaithfulnessCorrelation": {"nr_runs": 20, "subset_size": 64},
+        "MaxSensitivity": {"nr_samples": 4, "lower_bound": 0.02},
+        "Sparseness": {},
+        "RandomLogit": {},
+        "RelevanceMassAccuracy": {},
+    }.items():
+        recipe = MetricRecipe(metric=name, **arguments)
+        extra = {"num_classes": 8} if name == "RandomLogit" else {}
+        metric = getattr(quantus, name)(
+            **arguments,
+            **extra,
+            normalise=False,
+            disable_warnings=True,
+            display_progressbar=False,
+            return_aggregate=False,
+        )
+
+        def one_by_one(metric: Any = metric) -> None:
+            for row in range(count):
+                one = slice(row, row + 1)
+                metric(
+                    model=judged.model,
+                    x_batch=judged.images[one],
+                    y_batch=judged.classes[one, 0],
+                    # Quantus refuses maps below zero everywhere.
+                    a_batch=np.abs(judged.maps[one, :1]),
+                    s_batch=judged.masks[one, :1],
+                    explain_func=lambda model, inputs, targets, **_: np.abs(
+                        judged.explain(np.asarray(inputs, np.float32), targets)
+                    )[:, None],
+                    channel_first=True,
+                )
+
+        ours = least(
+            repeats, lambda: evaluate(judged, {"metric": recipe}, dataset="bench", seed=0)
+        )
+        theirs = least(repeats, one_by_one)
+        found[name] = {"clarity": ours, "quantus": theirs, "ratio": theirs / ours}
+    return found
+
+
+def training(count: int, repeats: int) -> dict[str, float]:
+    """Compare cross-entropy training with a bare loop over the same model, batches and data."""
+    data = generate_single(count, split="train", seed=0)
+    fit = Subset(data.images, data.classes[:, 0])
+    plan = Training(**{"epochs": 1, "batch-size": 128})
+
+    def ours() -> None:
+        train(
+            fit,
+            Subset(fit.images[:128], fit.labels[:128]),
+            8,
+            plan,
+            LossRecipe(loss="cross-entropy"),
+            dataset="bench",
+            seed=0,
+            device=CPU,
+        )
+
+    def bare() -> None:
+        model = Classifier(Shape("convnet", 3, 8))
+        optimizer = torch.optim.AdamW(model.parameters(), lr=1e-3)
+        images = torch.from_numpy(fit.images).float() / 255
+        labels = torch.from_numpy(fit.labels)
+        for batch in torch.randperm(count).split(128)[: count // 128]:
+            optimizer.zero_grad()
+            torch.nn.functional.cross_entropy(model(images[batch]), labels[batch]).backward()
+            optimizer.step()
+
+    times = {"clarity": least(repeats, ours), "bare loop": least(repeats, bare)}
+    return {**times, "ratio": times["bare loop"] / times["clarity"]}
+
+
+def checking(repeats: int) -> dict[str, float]:
+    """Time the check of the default config, which every cluster job does."""
+    values = yaml.safe_load((ROOT / "config.yaml").read_text())
+    return {"config.yaml, later in a process": least(repeats, lambda: load_config(values))}
+
+
+def main() -> None:
+    """Run every benchmark."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results.json")
+    parser.add_argument("--images", type=int, default=32)
+    parser.add_argument("--repeats", type=int, default=3)
+    chosen = parser.parse_args()
+    torch.set_num_threads(1)
+    found = {
+        "evaluation": evaluation(chosen.images, chosen.repeats),
+        "training": training(1280, chosen.repeats),
+        "checking": checking(chosen.repeats),
+        **provenance.environment(),
+    }
+    chosen.out.write_text(json.dumps(found, indent=2) + "\n")
+    json.dump({k: found[k] for k in ("evaluation", "training", "checking")}, sys.stdout, indent=2)
+    print(f"\nwritten to {chosen.out}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,314 @@
+"""Write: owns the formats of the tables and what their columns mean; computes nothing.
+
+Parquet for programs, CSV for everybody, LaTeX for papers, and a README that describes each column.
+The same tables give the same bytes.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import pandas as pd
+
+from clarity import storage
+from clarity.statistics.significance import smallest_p
+from clarity.storage import StrPath
+
+PURPOSES = {
+    "comparisons": "Two losses on the same images of the same seeds: one row for each dataset, "
+    "method, metric and pair of losses. The unit is the training run.",
+    "summary": "Each loss by itself: one row for each dataset, method, metric and loss. Its means "
+    "are over all images that the loss has a score for, those of comparisons over paired images.",
+    "models": "Each training run: one row for each dataset, loss and seed. A row without numbers "
+    "is a run whose files are missing.",
+    "models-summary": "The measures of models over seeds: one row for each dataset, loss, measure.",
+    "coverage": "How many scores are numbers: one row for each dataset, method and metric.",
+    "missing": "Files that could not be read, and so are in no other table: one row a file.",
+}
+
+_AXES = {
+    "dataset": "dataset recipe",
+    "method": "method recipe: how maps are computed and which score they explain",
+    "metric": "metric recipe",
+    "category": "group of metrics that the metric belongs to",
+    "direction": "which values are better: higher, lower, or none if neither is",
+    "loss": "loss recipe",
+    "seed": "seed of the training run",
+}
+
+_ACCURACIES = {
+    "accuracy": "share of the test images that the head (logits) classifies right",
+    "accuracy_prototype": "share of the test images whose nearest class prototype is right",
+    "accuracy_scenes": "share of the two-class scenes whose two classes are the two best logits; "
+    "empty without scenes",
+    "accuracy_scenes_prototype": "the same by class prototypes",
+}
+
+#: Measures of geometry that models may have a column of.
+GEOMETRY = {
+    "silhouette": "mean silhouette of the classes with cosine distance; higher is better",
+    "distance-ratio": "mean distance within classes over that between classes; lower is better",
+    "r-precision": "share of an image's R nearest neighbours that are of its class, R being the "
+    "size of the class; higher is better",
+    "map-at-r": "mean average precision at R; higher is better",
+}
+
+COLUMNS: dict[str, dict[str, str]] = {
+    "comparisons": {
+        **{axis: _AXES[axis] for axis in ("dataset", "method", "metric", "category", "direction")},
+        "loss": "the loss that the row is about",
+        "baseline": "the loss that it is compared with: the configured baseline or, of two others, "
+        "the one that comes first in the config",
+        "n_runs": "number of training runs (seeds) of each loss with at least one paired image",
+        "n_images": "number of paired images, summed over runs; an image is paired if both losses "
+        "have a score for it and, with correct-only, all losses of the grid classify it right at "
+        "this seed. It is no sample size: images of one run are not independent",
+        "mean": "mean of the loss: over runs, of the mean over the run's paired images",
+        "mean_baseline": "the same for the baseline, on the same images",
+        "difference": "mean minus mean_baseline",
+        "ci_low": "lower end of the interval of the difference: hierarchical percentile bootstrap, "
+        "runs then images within each drawn run. With few runs it is too narrow: with 3 runs a "
+        "95 % interval covers about 75 %. Empty with a single run",
+        "ci_high": "upper end of that interval",
+        "effect_size": "Hedges' g of the run means: difference over the standard deviation between "
+        "runs of one loss (pooled), times the small-sample factor 1 - 3 / (8 n - 9). Empty with "
+        "fewer than two runs, or if runs do not differ at all",
+        "p": "two-sided p of the paired sign-flip permutation test on the runs' differences, exact "
+        "up to 16 runs",
+        "p_holm": "p adjusted by Holm within a family: all rows of one metric, over datasets, "
+        "methods and pairs of losses; the control methods are a family of their own",
+        "verdict": "better or worse (of loss, by the metric's direction; different if it has none) "
+        "if p_holm is below 1 - confidence and the interval excludes 0; else inconclusive, which "
+        "is not evidence of no difference; no data if no image is paired",
+    },
+    "summary": {
+        **{axis: _AXES[axis] for axis in ("dataset", "method", "metric", "category", "direction")},
+        "loss": _AXES["loss"],
+        "n_runs": "number of training runs with at least one image that counts",
+        "n_images": "number of scores that count, summed over runs: status ok and, with "
+        "correct-only, classified right by all losses of the grid at this seed",
+        "mean": "mean over runs of the mean over the run's images that count",
+        "sd": "standard deviation of the run means (n - 1); empty with a single run",
+        "n_nan": "number of scores that the metric could not give (status nan)",
+        "n_unavailable": "number of scores without a map to score (status unavailable)",
+        "n_incorrect": "number of scores that are ok, but left out by correct-only. n_images, "
+        "n_nan, n_unavailable and n_incorrect add up to all scores",
+        "constant_maps": "share of all scores that failed because a map has one value everywhere",
+        "rank": "rank of the loss by its mean within dataset, method and metric; 1 is best, ties "
+        "share the better rank; empty if the metric has no direction",
+    },
+    "models": {
+        "dataset": _AXES["dataset"],
+        "loss": _AXES["loss"],
+        "seed": _AXES["seed"],
+        **_ACCURACIES,
+        "n_evaluation": "number of evaluation images, scenes included",
+        "n_kept": "how many of them all losses of the grid classify right at this seed, so that "
+        "correct-only keeps them; the same for all losses",
+        "share_kept": "n_kept over n_evaluation",
+    },
+    "models-summary": {
+        "dataset": _AXES["dataset"],
+        "loss": _AXES["loss"],
+        "measure": "a column of models",
+        "direction": _AXES["direction"],
+        "n_runs": "number of training runs that have it",
+        "mean": "mean over runs",
+        "sd": "standard deviation over runs (n - 1); empty with a single run",
+    },
+    "coverage": {
+        **{axis: _AXES[axis] for axis in ("dataset", "method", "metric")},
+        "n_cells": "number of cells (loss, seed) that the grid has here",
+        "n_cells_found": "number of those whose score file has this metric",
+        "n_rows": "number of scores in these files",
+        "ok": "share of the scores that are numbers",
+        "nan": "share that the metric could not give",
+        "unavailable": "share without a map to score",
+        "reason": "the commonest reason of scores that are not ok; empty if all are",
+        "n_reason": "number of scores with this reason",
+    },
+    "missing": {
+        **{axis: _AXES[axis] for axis in ("dataset", "loss", "seed")},
+        "method": _AXES["method"] + "; empty if the file belongs to the whole run",
+        "artifact": "name of the file",
+        "reason": "what is wrong with it",
+    },
+}
+
+_EXPLANATION = f"""\
+Each table is here as `.parquet` and `.csv` (six significant digits; empty where there is no
+number), some also as `.tex`: `\\input` it in a document that loads `booktabs` and `longtable`.
+
+The smallest p that the test can give is 2 / 2^n with n training runs: {smallest_p(3)} with 3,
+{smallest_p(5)} with 5, {smallest_p(6):.3f} with 6, {smallest_p(10):.4f} with 10. With three seeds
+every verdict is therefore "inconclusive", whatever the data. A family of m tests needs at least
+1 + log2(m / (1 - confidence)) runs before any of them can be significant on its own.
+"""
+
+
+def write_tables(tables: Mapping[str, pd.DataFrame], folder: StrPath) -> None:
+    """Write each table as parquet and CSV, those of `LATEX` also as LaTeX, and a README.md.
+
+    Args:
+        tables: those of `clarity.tables.build.build_tables`, by name.
+        folder: where they go.
+
+    Raises:
+        ValueError: if a column has no description.
+    """
+    target = Path(folder)
+    storage.write_text(target / "README.md", readme(tables))
+    for name, frame in tables.items():
+        storage.write_table(target / f"{name}.parquet", frame)
+        text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
+        storage.write_text(target / f"{name}.csv", text)
+        if name in LATEX:
+            storage.write_text(target / f"{name}.tex", latex(name, frame))
+
+
+def readme(tables: Mapping[str, pd.DataFrame]) -> str:
+    """Describe each table and each of its columns, in Markdown.
+
+    Raises:
+        ValueError: if a column has no description.
+    """
+    parts = ["# Tables\n", _EXPLANATION]
+    for name, frame in tables.items():
+        parts += [f"## {name}\n", f"{PURPOSES[name]}\n", "| column | meaning |", "|---|---|"]
+        parts += [f"| `{column}` | {describe(name, str(column))} |" for column in frame]
+        parts.append("")
+    return "\n".join(parts)
+
+
+def describe(table: str, column: str) -> str:
+    """Return what a column of a table means.
+
+    Raises:
+        ValueError: if it has no description.
+    """
+    if column in COLUMNS[table]:
+        return COLUMNS[table][column]
+    if table != "models":
+        raise ValueError(f"column '{column}' of the table '{table}' has no description")
+    measure = GEOMETRY.get(column, "the measure of this name in geometry.parquet")
+    return f"geometry of the test embeddings: {measure}"
+
+
+def latex(name: str, frame: pd.DataFrame) -> str:
+    r"""Return a table of `LATEX` as a booktabs longtable, ready to `\input`."""
+    shown, names = LATEX[name](frame)
+    styler = shown.style.hide(axis="index").format(escape="latex", subset=pd.Index(names))
+    table: str = styler.format_index(escape="latex", axis=1).to_latex(
+        environment="longtable",
+        hrules=True,
+        column_format="".join("l" if column in names else "r" for column in shown),
+        caption=_CAPTIONS[name],
+        label=f"tab:{name}",
+    )
+    return (
+        "% needs \\usepackage{booktabs,longtable}\n"
+        f"\\begingroup\\footnotesize\\setlength{{\\tabcolsep}}{{3pt}}\n{table}\\endgroup\n"
+    )
+
+
+def number(value: float) -> str:
+    """Return a number with three significant digits in LaTeX; a dash if there is none."""
+    if math.isnan(value):
+        return "--"
+    mantissa, _, exponent = f"{value:.3g}".partition("e")
+    return f"${mantissa} \\times 10^{{{int(exponent)}}}$" if exponent else f"${mantissa}$"
+
+
+def p_value(value: float) -> str:
+    """Return a p value with three decimals in LaTeX; a dash if there is none."""
+    if math.isnan(value):
+        return "--"
+    return "$<0.001$" if value < 0.001 else f"${value:.3f}$"
+
+
+def with_sd(mean: float, sd: float) -> str:
+    """Return mean and standard deviation in LaTeX, both to the second digit of the latter."""
+    if math.isnan(sd) or sd == 0:
+        return number(mean)
+    decimals = 1 - math.floor(math.log10(sd))
+    if not 0 <= decimals <= 6 or abs(mean) >= 1e6:
+        return f"{number(mean)} $\\pm$ {number(sd)}"
+    return f"${mean:.{decimals}f} \\pm {sd:.{decimals}f}$"
+
+
+def _interval(low: float, high: float) -> str:
+    return "--" if math.isnan(low) else f"[{number(low)}, {number(high)}]"
+
+
+def _decimals(value: float) -> str:
+    return "--" if math.isnan(value) else f"${value:.3f}$"
+
+
+def _comparisons(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    names = ["dataset", "method", "metric", "direction", "loss", "baseline", "verdict"]
+    shown = frame[[*names[:-1], "n_runs", "n_images"]].assign(
+        difference=[number(value) for value in frame["difference"]],
+        interval=[*map(_interval, frame["ci_low"], frame["ci_high"])],
+        g=[number(value) for value in frame["effect_size"]],
+        p=[p_value(value) for value in frame["p"]],
+        p_holm=[p_value(value) for value in frame["p_holm"]],
+        verdict=frame["verdict"],
+    )
+    return _titled(shown, names)
+
+
+def _summary(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    names = ["dataset", "method", "metric", "direction", "loss"]
+    counts = ["n_runs", "n_images", "n_nan", "n_unavailable", "n_incorrect"]
+    shown = frame[[*names, *counts[:2]]].assign(
+        mean_sd=[*map(with_sd, frame["mean"], frame["sd"])],
+        rank=["--" if math.isnan(rank) else f"{rank:.0f}" for rank in frame["rank"]],
+        **{count: frame[count] for count in counts[2:]},
+    )
+    return _titled(shown, names)
+
+
+def _models(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    names = ["dataset", "loss"]
+    decimals = [c for c in frame if frame[c].dtype.kind == "f"]
+    shown = frame.assign(**{str(c): [_decimals(value) for value in frame[c]] for c in decimals})
+    return _titled(shown, names)
+
+
+def _titled(shown: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, list[str]]:
+    """Give the columns titles for people; return also the titles of those that hold names."""
+    titles = {str(column): _TITLES.get(str(column), str(column)) for column in shown}
+    return shown.rename(columns=titles), [titles[name] for name in names]
+
+
+_TITLES = {
+    "direction": "better",
+    "n_runs": "runs",
+    "n_images": "images",
+    "p_holm": "p (Holm)",
+    "mean_sd": "mean ± sd",
+    "n_nan": "NaN",
+    "n_unavailable": "unavailable",
+    "n_incorrect": "misclassified",
+    "accuracy_prototype": "accuracy (prototypes)",
+    "accuracy_scenes": "scenes",
+    "accuracy_scenes_prototype": "scenes (prototypes)",
+    "n_evaluation": "images",
+    "n_kept": "kept",
+    "share_kept": "share kept",
+}
+
+_CAPTIONS = {
+    "comparisons": "Losses compared on the same images of the same seeds. The unit is the training "
+    "run; difference with its bootstrap interval, Hedges' g, exact sign-flip p, adjusted by Holm.",
+    "summary": "Mean and standard deviation over training runs.",
+    "models": "Training runs: accuracy, evaluation images kept, geometry of the embeddings.",
+}
+
+#: The tables that are written as LaTeX, and what is shown of them: the columns, and which of those
+#: hold names.
+LATEX: dict[str, Callable[[pd.DataFrame], tuple[pd.DataFrame, list[str]]]] = {
+    "comparisons": _comparisons,
+    "summary": _summary,
+    "models": _models,
+}
