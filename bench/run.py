@@ -7,6 +7,7 @@ faster. Times are the least of some repeats, in seconds, on one thread.
 """
 
 import argparse
+import functools
 import json
 import sys
 import time
@@ -107,9 +108,8 @@ def evaluation(count: int, repeats: int) -> dict[str, dict[str, float]]:
                     channel_first=True,
                 )
 
-        ours = least(
-            repeats, lambda: evaluate(judged, {"metric": recipe}, dataset="bench", seed=0)
-        )
+        recipes = {"metric": recipe}
+        ours = least(repeats, functools.partial(evaluate, judged, recipes, dataset="bench", seed=0))
         theirs = least(repeats, one_by_one)
         found[name] = {"clarity": ours, "quantus": theirs, "ratio": theirs / ours}
     return found

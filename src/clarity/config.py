@@ -241,9 +241,7 @@ def _describe(detail: ErrorDetails) -> str:
     found = detail["input"]
     if detail["type"] == "union_tag_invalid":
         tag = str(detail["ctx"]["tag"])
-        return (
-            f"{place}.source: found '{tag}'{nearest(tag, SOURCES)} Allowed: {', '.join(SOURCES)}"
-        )
+        return f"{place}.source: found '{tag}'{nearest(tag, SOURCES)} Allowed: {', '.join(SOURCES)}"
     if detail["type"] == "union_tag_not_found":
         return f"{place}.source: missing. Allowed: {', '.join(SOURCES)}"
     if detail["type"] == "missing":
@@ -255,9 +253,9 @@ def _describe(detail: ErrorDetails) -> str:
         )
     if detail["type"] == "string_pattern_mismatch" and place.endswith("[key]"):
         return (
-            f"{place.removesuffix('.[key]')}: found the name {found!r}; a name becomes a folder, so "
-            f"it takes letters, digits and . + _ - only, starts with a letter or digit, and has at "
-            f"most 64 characters"
+            f"{place.removesuffix('.[key]')}: found the name {found!r}; a name becomes a folder, "
+            f"so it takes letters, digits and . + _ - only, starts with a letter or digit, and has "
+            f"at most 64 characters"
         )
     if detail["type"] == "value_error":
         return f"{place}: {message}" if place else message

@@ -33,7 +33,7 @@ class Section(BaseModel):
     )
 
     @classmethod
-    def keys(cls) -> list[str]:
+    def known_keys(cls) -> list[str]:
         """Return the keys that this section takes, as spelt in the config."""
         return [field.alias or name for name, field in cls.model_fields.items()]
 
@@ -42,10 +42,10 @@ class Section(BaseModel):
     def _unknown_keys(cls, value: Any) -> Any:
         if isinstance(value, dict) and cls.model_config.get("extra") == "forbid":
             for key in value:
-                if key not in cls.keys():
+                if key not in cls.known_keys():
                     raise ValueError(
-                        f"unknown key '{key}'{nearest(str(key), cls.keys())} "
-                        f"Allowed: {', '.join(cls.keys())}."
+                        f"unknown key '{key}'{nearest(str(key), cls.known_keys())} "
+                        f"Allowed: {', '.join(cls.known_keys())}."
                     )
         return value
 
@@ -68,6 +68,8 @@ class WithArguments(Section):
     def _arguments_are_words(self) -> Self:
         for key in self.arguments:
             if not key.isidentifier():
-                near = nearest(key, [*self.keys(), key.replace("-", "_")])
-                raise ValueError(f"unknown key '{key}'{near} Allowed: {', '.join(self.keys())}")
+                near = nearest(key, [*self.known_keys(), key.replace("-", "_")])
+                raise ValueError(
+                    f"unknown key '{key}'{near} Allowed: {', '.join(self.known_keys())}"
+                )
         return self

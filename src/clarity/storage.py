@@ -126,9 +126,10 @@ def read_table(path: StrPath, columns: Sequence[str] | None = None) -> pd.DataFr
             missing = set(names or ()) - set(file.schema_arrow.names)
             if missing:
                 raise CorruptArtifact(path, f"no column {sorted(missing)}")
-            return file.read(columns=names).to_pandas()
+            frame: pd.DataFrame = file.read(columns=names).to_pandas()
     except (OSError, pa.ArrowException) as error:
         raise CorruptArtifact(path, error) from error
+    return frame
 
 
 def read_table_metadata(path: StrPath) -> dict[str, str]:

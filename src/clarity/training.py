@@ -7,6 +7,7 @@ but the loss.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -133,7 +134,7 @@ def epoch_batches(
     else:
         m = min(samples_per_class, size)
         groups: list[Tensor] = []
-        for label in labels.unique(sorted=True):
+        for label in range(int(labels.max()) + 1):
             members = torch.nonzero(labels == label)[:, 0]
             members = members[torch.randperm(len(members), generator=generator)]
             groups += [members[i : i + m] for i in range(0, len(members) - m + 1, m)]
@@ -141,8 +142,10 @@ def epoch_batches(
             raise ValueError(f"samples-per-class: found {m}, but no class has so many images")
         order = torch.cat([groups[i] for i in torch.randperm(len(groups), generator=generator)])
         size = size // m * m
-    whole = len(order) // size * size
-    yield from (order[:whole] if whole else order).split(size)
+    if len(order) < size:
+        yield order
+    for start in range(0, len(order) - size + 1, size):
+        yield order[start : start + size]
 
 
 def _fit(
@@ -192,7 +195,7 @@ def _fit(
         pct_start=WARM_UP,
         div_factor=START_DIVISOR,
     )
-    rows: list[dict[str, float]] = []
+    rows: list[dict[str, Any]] = []
     seen = 0
     for epoch, batches in enumerate(plan, start=1):
         model.train()
@@ -284,9 +287,7 @@ def calibrate(model: Classifier, held_out: Subset, device: torch.device) -> None
 
 
 @torch.no_grad()
-def predict(
-    model: Classifier, embeddings: Tensor, classes: np.ndarray, split: str
-) -> pd.DataFrame:
+def predict(model: Classifier, embeddings: Tensor, classes: np.ndarray, split: str) -> pd.DataFrame:
     """Return what both heads say of embeddings [N, D], one row an image.
 
     Args:
@@ -323,4 +324,4 @@ def _correct(scores: Tensor, classes: np.ndarray) -> np.ndarray:
     """Whether the best class is the label or, for a two-class scene, the best two are its two."""
     best = scores.topk(2, dim=1).indices.cpu().numpy()
     both = (np.sort(best, axis=1) == np.sort(classes, axis=1)).all(axis=1)
-    return np.where(classes[:, 1] < 0, best[:, 0] == classes[:, 0], both)
+    return np.asarray(np.where(classes[:, 1] < 0, best[:, 0] == classes[:, 0], both))

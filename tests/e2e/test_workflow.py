@@ -1,4 +1,4 @@
-"""Promises of the whole workflow: every stage, the same bytes on every way, and only what is due."""
+"""Promises of the whole workflow: every stage, the same bytes on every way, only what is due."""
 
 import json
 import os
@@ -121,7 +121,12 @@ class TestOnlyWhatIsDue:
     def test_another_seed_runs_its_own_jobs_only(self, finished):
         finished.configure(seeds=[0, 1])
         assert finished.planned() == {
-            "train": 2, "attribute": 2, "evaluate": 2, "compare": 1, "figures": 1, "report": 1
+            "train": 2,
+            "attribute": 2,
+            "evaluate": 2,
+            "compare": 1,
+            "figures": 1,
+            "report": 1,
         }
 
     def test_another_parameter_of_a_metric_reruns_evaluation_and_what_follows(self, finished):

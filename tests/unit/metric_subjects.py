@@ -99,8 +99,7 @@ def with_maps(cell: Subject, maps: np.ndarray) -> Subject:
 def only(cell: Subject, rows: Iterable[int]) -> Subject:
     """Return the cell with all other rows of the other kind: their ids and seeds stay the same."""
     kept = np.isin(np.arange(len(cell.single)), list(rows))
-    single = cell.single if cell.single.all() else ~cell.single
-    return replace(cell, single=kept if cell.single.all() else single ^ ~kept)
+    return replace(cell, single=kept if cell.single.all() else ~kept)
 
 
 def score(cell: Subject, batch_size: int = 64, name: str = "m", **recipe):

@@ -1,4 +1,4 @@
-"""Promises of attribution: the right scores are explained, maps are right, batched and repeatable."""
+"""Promises of attribution: the right scores are explained, maps are right and repeatable."""
 
 import captum.attr
 import pytest

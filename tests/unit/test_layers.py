@@ -1,4 +1,4 @@
-"""Promises of the architecture: imports point one way, and what the Snakefile loads is light."""
+"""Promises of the architecture: imports point one way, and the Snakefile loads nothing heavy."""
 
 import subprocess
 import sys
@@ -24,8 +24,10 @@ LAYERS = [
 
 
 def modules() -> list[str]:
-    files = provenance.PACKAGE.rglob("*.py")
-    dotted = [".".join(file.relative_to(provenance.PACKAGE.parent).with_suffix("").parts) for file in files]
+    files = [
+        file.relative_to(provenance.PACKAGE.parent) for file in provenance.PACKAGE.rglob("*.py")
+    ]
+    dotted = [".".join(file.with_suffix("").parts) for file in files]
     return sorted(name.removesuffix(".__init__") for name in dotted)
 
 
@@ -86,7 +88,10 @@ def test_a_stage_hash_follows_what_the_stage_imports_and_nothing_else(monkeypatc
     provenance.imports.cache_clear()
     try:
         assert provenance.closure("clarity.a") == {
-            "clarity", "clarity.a", "clarity.b", "clarity.c",
+            "clarity",
+            "clarity.a",
+            "clarity.b",
+            "clarity.c",
         }
         before = provenance.stage_hash("clarity.a")
         (package / "d.py").write_text("y = 2\n")

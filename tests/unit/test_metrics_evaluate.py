@@ -51,7 +51,7 @@ ONE_BY_ONE = {
     "LocalLipschitzEstimate": {"nr_samples": 2},
     "Monotonicity": {"features_in_step": 64},
     "MonotonicityCorrelation": {"nr_samples": 2, "features_in_step": 64},
-    "NonSensitivity": {"n_samples": 2},
+    "NonSensitivity": {},
     "RegionPerturbation": {"patch_size": 4, "regions_evaluation": 5},
     "RelativeInputStability": {"nr_samples": 2},
     "RelativeOutputStability": {"nr_samples": 2},

@@ -79,9 +79,14 @@ def test_a_missing_file_and_a_missing_column_are_named(tmp_path):
 def test_a_failed_write_leaves_the_old_file_and_nothing_else(tmp_path):
     path = tmp_path / "t.json"
     storage.write_json(path, 1)
-    with pytest.raises(RuntimeError, match="half-way"), storage.atomic(path) as temporary:
-        temporary.write_text("half")
-        raise RuntimeError("half-way")
+
+    def fail_half_way() -> None:
+        with storage.atomic(path) as temporary:
+            temporary.write_text("half")
+            raise RuntimeError("half-way")
+
+    with pytest.raises(RuntimeError, match="half-way"):
+        fail_half_way()
     assert storage.read_json(path) == 1
     assert [p.name for p in tmp_path.iterdir()] == ["t.json"]
 

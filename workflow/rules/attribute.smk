@@ -7,23 +7,18 @@ rule attribute:
         evaluation=f"{DATASET}/evaluation.safetensors",
         predictions=f"{RUN}/predictions.parquet",
     output:
-        update(
-            [
-                f"{RUN}/method={method}/attributions.safetensors"
-                for method in METHODS_OF_A_JOB
-            ]
-        ),
+        update([f"{RUN}/method={method}/attributions.safetensors" for method in METHODS_OF_A_JOB]),
     log:
         f"{RESULTS}/logs/attribute/{{dataset}}-{{loss}}-{{seed}}{LOG_OF_A_JOB}.log",
-    params:
-        methods=methods_of,
-        batch_size=CONFIG.evaluation.batch_size,
-        runtime={"device": CONFIG.device, "threads": CONFIG.threads},
-        code=stage_hash("clarity.stages.attribute"),
     threads: CONFIG.threads
     resources:
         gpu=GPU,
         mem_mb=lambda w, attempt: 3000 * attempt,
         runtime=lambda w, attempt: 60 * attempt,
+    params:
+        methods=methods_of,
+        batch_size=CONFIG.evaluation.batch_size,
+        runtime={"device": CONFIG.device, "threads": CONFIG.threads},
+        code=stage_hash("clarity.stages.attribute"),
     script:
         "../scripts/attribute.py"

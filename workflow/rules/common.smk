@@ -81,9 +81,7 @@ def evaluation_sets():
 
 def tables():
     """Return every table, as parquet and as CSV."""
-    return [
-        f"{RESULTS}/tables/{name}.{kind}" for name in TABLES for kind in ("parquet", "csv")
-    ]
+    return [f"{RESULTS}/tables/{name}.{kind}" for name in TABLES for kind in ("parquet", "csv")]
 
 
 def report_figures():

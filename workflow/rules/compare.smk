@@ -8,15 +8,15 @@ rule compare:
         tables(),
     log:
         f"{RESULTS}/logs/compare.log",
+    resources:
+        mem_mb=lambda w, attempt: 3000 * attempt,
+        runtime=lambda w, attempt: 30 * attempt,
     params:
         root=RESULTS,
         folder=f"{RESULTS}/tables",
         axes=AXES,
         compared=COMPARED,
         code=stage_hash("clarity.stages.compare"),
-    resources:
-        mem_mb=lambda w, attempt: 3000 * attempt,
-        runtime=lambda w, attempt: 30 * attempt,
     script:
         "../scripts/compare.py"
 
@@ -28,11 +28,11 @@ rule partial_tables:
         "tables-partial"
     log:
         f"{RESULTS}/logs/tables-partial.log",
+    localrule: True
     params:
         root=RESULTS,
         folder=f"{RESULTS}/partial/tables",
         axes=AXES,
         compared=COMPARED,
-    localrule: True
     script:
         "../scripts/compare.py"

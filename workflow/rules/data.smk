@@ -5,6 +5,9 @@ rule prepare:
         evaluation=f"{DATASET}/evaluation.safetensors",
     log:
         f"{RESULTS}/logs/prepare/{{dataset}}.log",
+    resources:
+        mem_mb=lambda w, attempt: 2000 * attempt,
+        runtime=lambda w, attempt: 20 * attempt,
     params:
         recipe=lambda w: CONFIG.datasets[w.dataset].source_part(),
         evaluation={
@@ -12,8 +15,5 @@ rule prepare:
             "scene_images": CONFIG.evaluation.scenes,
         },
         code=stage_hash("clarity.stages.prepare"),
-    resources:
-        mem_mb=lambda w, attempt: 2000 * attempt,
-        runtime=lambda w, attempt: 20 * attempt,
     script:
         "../scripts/prepare.py"

@@ -4,23 +4,22 @@ rule evaluate:
         model=f"{RUN}/model.safetensors",
         evaluation=f"{DATASET}/evaluation.safetensors",
         attributions=[
-            f"{RUN}/method={method}/attributions.safetensors"
-            for method in METHODS_OF_A_JOB
+            f"{RUN}/method={method}/attributions.safetensors" for method in METHODS_OF_A_JOB
         ],
     output:
         update([f"{RUN}/method={method}/scores.parquet" for method in METHODS_OF_A_JOB]),
     log:
         f"{RESULTS}/logs/evaluate/{{dataset}}-{{loss}}-{{seed}}{LOG_OF_A_JOB}.log",
+    threads: CONFIG.threads
+    resources:
+        gpu=GPU,
+        mem_mb=lambda w, attempt: 3000 * attempt,
+        runtime=lambda w, attempt: 120 * attempt,
     params:
         methods=methods_of,
         metrics={name: recipe.plain() for name, recipe in CONFIG.metrics.items()},
         batch_size=CONFIG.evaluation.batch_size,
         runtime={"device": CONFIG.device, "threads": CONFIG.threads},
         code=stage_hash("clarity.stages.evaluate"),
-    threads: CONFIG.threads
-    resources:
-        gpu=GPU,
-        mem_mb=lambda w, attempt: 3000 * attempt,
-        runtime=lambda w, attempt: 120 * attempt,
     script:
         "../scripts/evaluate.py"

@@ -11,15 +11,15 @@ rule figures:
         report_figures(),
     log:
         f"{RESULTS}/logs/figures.log",
+    resources:
+        mem_mb=lambda w, attempt: 3000 * attempt,
+        runtime=lambda w, attempt: 30 * attempt,
     params:
         root=RESULTS,
         folder=f"{RESULTS}/figures",
         axes=AXES,
         shown=SHOWN,
         code=stage_hash("clarity.stages.figures"),
-    resources:
-        mem_mb=lambda w, attempt: 3000 * attempt,
-        runtime=lambda w, attempt: 30 * attempt,
     script:
         "../scripts/figures.py"
 
@@ -37,14 +37,14 @@ rule report:
         ),
     log:
         f"{RESULTS}/logs/report.log",
+    resources:
+        mem_mb=lambda w, attempt: 2000 * attempt,
+        runtime=lambda w, attempt: 30 * attempt,
     params:
         root=RESULTS,
         config=CONFIG.plain(),
         axes=AXES,
         shown=SHOWN,
         code=stage_hash("clarity.stages.report"),
-    resources:
-        mem_mb=lambda w, attempt: 2000 * attempt,
-        runtime=lambda w, attempt: 30 * attempt,
     script:
         "../scripts/report.py"

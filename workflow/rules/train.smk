@@ -12,15 +12,15 @@ rule train:
         manifest=f"{RUN}/manifest.json",
     log:
         f"{RESULTS}/logs/train/{{dataset}}-{{loss}}-{{seed}}.log",
-    params:
-        training=lambda w: CONFIG.datasets[w.dataset].training_part(),
-        loss=lambda w: CONFIG.losses[w.loss].plain(),
-        runtime={"device": CONFIG.device, "threads": CONFIG.threads},
-        code=stage_hash("clarity.stages.train"),
     threads: CONFIG.threads
     resources:
         gpu=GPU,
         mem_mb=lambda w, attempt: 3000 * attempt,
         runtime=lambda w, attempt: 60 * attempt,
+    params:
+        training=lambda w: CONFIG.datasets[w.dataset].training_part(),
+        loss=lambda w: CONFIG.losses[w.loss].plain(),
+        runtime={"device": CONFIG.device, "threads": CONFIG.threads},
+        code=stage_hash("clarity.stages.train"),
     script:
         "../scripts/train.py"

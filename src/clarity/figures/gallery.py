@@ -13,6 +13,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import PathPatch, Rectangle
 from matplotlib.path import Path as MplPath
+from matplotlib.patheffects import withStroke
 
 from clarity.figures import style
 
@@ -391,8 +392,9 @@ def _note(axes: Axes, words: str, x: float, y: float, size: float) -> None:
         ha="center",
         va="center",
         fontsize=style.TINY_SIZE,
-        color=style.MUTED,
+        color=style.INK,
         linespacing=1.0,
+        path_effects=[withStroke(linewidth=1.6, foreground="white")],
     )
 
 

@@ -214,6 +214,6 @@ def _read(root: Path, relative: str, read: Callable[[Path], T]) -> T | str:
 def _nothing(reason: str) -> Figure:
     """Return a figure that only says why there is none."""
     figure = Figure(figsize=(style.PAGE_WIDTH, 1.0))
-    style.empty_panel(figure.add_subplot(), reason)
+    style.empty_panel(figure.add_subplot(), reason, characters=100)
     return figure
 

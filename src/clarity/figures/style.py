@@ -5,6 +5,7 @@ twice is the same bytes, as SVG and as PNG.
 """
 
 import functools
+import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -153,21 +154,20 @@ def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
     return files
 
 
-def empty_panel(axes: Axes, reason: str, *, size: float = SMALL_SIZE) -> None:
-    """Leave ``axes`` empty but for the words "unavailable: reason"."""
+def empty_panel(axes: Axes, reason: str, *, characters: int = 24) -> None:
+    """Leave ``axes`` empty but for the words "unavailable: reason", so many characters a line."""
     axes.set(xticks=[], yticks=[], facecolor=SHADE)
     for spine in axes.spines.values():
         spine.set_visible(False)
     axes.text(
         0.5,
         0.5,
-        f"unavailable: {reason}",
+        textwrap.fill(f"unavailable: {reason}", characters),
         transform=axes.transAxes,
         ha="center",
         va="center",
-        fontsize=size,
+        fontsize=SMALL_SIZE,
         color=MUTED,
-        wrap=True,
     )
 
 

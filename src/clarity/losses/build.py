@@ -2,7 +2,6 @@
 
 from typing import Any
 
-import torch
 from pytorch_metric_learning import distances, losses, miners, reducers
 from torch import Tensor, nn
 

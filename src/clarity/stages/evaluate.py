@@ -74,14 +74,19 @@ def evaluate_run(
                 path.touch()
                 continue
             arrays, metadata = storage.read_tensors(attributions[name])
-            axes = {"dataset": run.dataset, "seed": run.seed}
             try:
                 if metadata["status"] == "unavailable":
                     frame = unavailable(images.single, metrics, metadata["reason"], run.dataset)
                 else:
                     explainer = Explainer(methods[name], network)
                     subject = _subject(images, arrays, explainer, chosen)
-                    frame = evaluate(subject, metrics, batch_size=batch_size, **axes)
+                    frame = evaluate(
+                        subject,
+                        metrics,
+                        dataset=run.dataset,
+                        seed=run.seed,
+                        batch_size=batch_size,
+                    )
             except Exception as error:
                 error.add_note(f"while evaluating the method '{name}' for {path}")
                 failures.append(error)

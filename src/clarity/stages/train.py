@@ -11,8 +11,8 @@ from clarity.data.recipe import Training
 from clarity.data.sets import NONE, EvaluationSet, Splits
 from clarity.grid import Run
 from clarity.losses.recipe import LossRecipe
-from clarity.models.geometry import geometry
 from clarity.models import classifier
+from clarity.models.geometry import geometry
 from clarity.runtime import deterministic
 from clarity.training import embed, predict, split_validation, train
 
