@@ -11,6 +11,8 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+from clarity import __version__
+
 PACKAGE = Path(__file__).parent
 
 #: The libraries whose version may change a result.
@@ -34,7 +36,7 @@ def environment() -> dict[str, Any]:
     return {
         "versions": {
             "python": platform.python_version(),
-            "clarity-xai": importlib.metadata.version("clarity-xai"),
+            "clarity-xai": __version__,
             **{name: importlib.metadata.version(name) for name in LIBRARIES},
         },
         "git": git_state(),

@@ -16,7 +16,7 @@ DATASET, SEED = "d", 0
 
 
 class Linear(nn.Module):
-    """Scores that are linear in the pixels, so that gradient times input is the exact attribution."""
+    """Scores linear in the pixels, so that gradient times input is the exact attribution."""
 
     def __init__(self, weights: np.ndarray) -> None:
         super().__init__()

@@ -67,9 +67,7 @@ def cell(recipe, **more):
     """Return a cell that the metric is about."""
     # IROF fails on colour images: its mask has one channel.
     channels = 1 if recipe["metric"] == "IROF" else 3
-    return make.subject(
-        channels=channels, scenes=recipe["metric"] == "DiscriminativeMass", **more
-    )
+    return make.subject(channels=channels, scenes=recipe["metric"] == "DiscriminativeMass", **more)
 
 
 def test_every_metric_of_quantus_is_computed_here_or_refused_with_a_reason():
@@ -405,7 +403,9 @@ def test_sign_scale_and_softmax_of_the_recipe_are_obeyed():
     rows = np.arange(6), whole.classes[:, 0]
     for softmax in (False, True):
         with torch.no_grad():
-            both = [whole.model(torch.from_numpy(np.array(x))) for x in (whole.images, 0 * whole.images)]
+            both = [
+                whole.model(torch.from_numpy(np.array(x))) for x in (whole.images, 0 * whole.images)
+            ]
         scores = [(s.softmax(1) if softmax else s).numpy()[rows] for s in both]
         change = scores[0] - scores[1]
         expected = np.abs(sums - change) / (np.abs(sums) + np.abs(change))
@@ -416,6 +416,10 @@ def test_sign_scale_and_softmax_of_the_recipe_are_obeyed():
 
 
 def test_the_own_metrics_are_those_of_their_module():
-    public = {n for n, v in vars(contrastivity).items() if isinstance(v, type) and v.__module__ == contrastivity.__name__}
+    public = {
+        n
+        for n, v in vars(contrastivity).items()
+        if isinstance(v, type) and v.__module__ == contrastivity.__name__
+    }
     assert public <= set(catalogue.names("metrics"))
     assert public == {"PairwiseSimilarity", "DiscriminativeMass"}

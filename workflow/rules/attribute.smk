@@ -10,6 +10,8 @@ rule attribute:
         update([f"{RUN}/method={method}/attributions.safetensors" for method in METHODS_OF_A_JOB]),
     log:
         f"{RESULTS}/logs/attribute/{{dataset}}-{{loss}}-{{seed}}{LOG_OF_A_JOB}.log",
+    conda:
+        "../envs/clarity.yaml"
     threads: CONFIG.threads
     resources:
         gpu=GPU,

@@ -1,4 +1,6 @@
 # Owns what all rules share: the checked config, the grid, paths and parameters; no rules.
+import os
+import shutil
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
@@ -13,6 +15,9 @@ try:
 except ConfigError as error:
     raise WorkflowError(str(error)) from None
 
+# Jobs in an environment of their own (--sdm conda) have the libraries, but not CLarity.
+os.environ.setdefault("PYTHONPATH", str(Path(workflow.basedir) / "src"))
+
 RESULTS = CONFIG.results.rstrip("/")
 DATASET = f"{RESULTS}/dataset={{dataset}}"
 RUN = f"{DATASET}/loss={{loss}}/seed={{seed}}"
@@ -23,7 +28,7 @@ LOG_OF_A_JOB = "" if CONFIG.jobs == "model" else "-{method}"
 
 # Locally, GPU jobs share the GPUs; without one the same jobs share the cores. A cluster's profile
 # asks for GPUs itself (set-resources).
-GPU = int(CONFIG.device != "cpu" and Path("/dev/nvidia0").exists())
+GPU = int(CONFIG.device != "cpu" and shutil.which("nvidia-smi") is not None)
 
 # What the stages after evaluation must know of the grid.
 AXES = {
@@ -47,7 +52,6 @@ SHOWN = {
     "metrics": COMPARED["metrics"],
     "baseline": CONFIG.statistics.baseline,
     "controls": CONFIG.controls,
-    "correct_only": CONFIG.evaluation.correct_only,
 }
 
 
@@ -84,16 +88,16 @@ def tables():
     return [f"{RESULTS}/tables/{name}.{kind}" for name in TABLES for kind in ("parquet", "csv")]
 
 
-def report_figures():
-    """Return every figure, the SVG ones marked for Snakemake's own report."""
+def in_report(files, kind, category):
+    """Mark the files of a kind for Snakemake's own report, captioned by the first part of the name."""
     marked = []
-    for file in figures():
+    for file in files:
         name = Path(file).stem
-        kind = name.partition("-")[0]
-        caption = f"../report/{kind}.rst"
-        places = {"category": "Figures", "subcategory": kind, "labels": {"figure": name}}
-        shown = report(file, caption=caption, **places) if file.endswith(".svg") else file
-        marked.append(shown)
+        shown = name.partition("-")[0] if category == "Figures" else "table"
+        caption = f"../report/{shown}.rst"
+        places = {"category": category, "subcategory": shown, "labels": {"name": name}}
+        chosen = report(file, caption=caption, **places) if file.endswith(kind) else file
+        marked.append(chosen)
     return marked
 
 

@@ -5,15 +5,17 @@ rule compare:
         runs("predictions.parquet"),
         runs("geometry.parquet"),
     output:
-        tables(),
+        in_report(tables(), ".csv", "Tables"),
     log:
         f"{RESULTS}/logs/compare.log",
+    conda:
+        "../envs/clarity.yaml"
     resources:
         mem_mb=lambda w, attempt: 3000 * attempt,
         runtime=lambda w, attempt: 30 * attempt,
     params:
-        root=RESULTS,
-        folder=f"{RESULTS}/tables",
+        root=lambda w: RESULTS,
+        folder=lambda w: f"{RESULTS}/tables",
         axes=AXES,
         compared=COMPARED,
         code=stage_hash("clarity.stages.compare"),
@@ -29,9 +31,11 @@ rule partial_tables:
     log:
         f"{RESULTS}/logs/tables-partial.log",
     localrule: True
+    conda:
+        "../envs/clarity.yaml"
     params:
-        root=RESULTS,
-        folder=f"{RESULTS}/partial/tables",
+        root=lambda w: RESULTS,
+        folder=lambda w: f"{RESULTS}/partial/tables",
         axes=AXES,
         compared=COMPARED,
     script:

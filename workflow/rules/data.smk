@@ -5,6 +5,8 @@ rule prepare:
         evaluation=f"{DATASET}/evaluation.safetensors",
     log:
         f"{RESULTS}/logs/prepare/{{dataset}}.log",
+    conda:
+        "../envs/clarity.yaml"
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
         runtime=lambda w, attempt: 20 * attempt,

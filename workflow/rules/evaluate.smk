@@ -10,6 +10,8 @@ rule evaluate:
         update([f"{RUN}/method={method}/scores.parquet" for method in METHODS_OF_A_JOB]),
     log:
         f"{RESULTS}/logs/evaluate/{{dataset}}-{{loss}}-{{seed}}{LOG_OF_A_JOB}.log",
+    conda:
+        "../envs/clarity.yaml"
     threads: CONFIG.threads
     resources:
         gpu=GPU,

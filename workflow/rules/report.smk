@@ -8,17 +8,20 @@ rule figures:
         runs("embeddings.safetensors"),
         evaluation_sets(),
     output:
-        report_figures(),
+        in_report(figures(), ".svg", "Figures"),
     log:
         f"{RESULTS}/logs/figures.log",
+    conda:
+        "../envs/clarity.yaml"
     resources:
         mem_mb=lambda w, attempt: 3000 * attempt,
         runtime=lambda w, attempt: 30 * attempt,
     params:
-        root=RESULTS,
-        folder=f"{RESULTS}/figures",
+        root=lambda w: RESULTS,
+        folder=lambda w: f"{RESULTS}/figures",
         axes=AXES,
         shown=SHOWN,
+        correct_only=CONFIG.evaluation.correct_only,
         code=stage_hash("clarity.stages.figures"),
     script:
         "../scripts/figures.py"
@@ -37,11 +40,13 @@ rule report:
         ),
     log:
         f"{RESULTS}/logs/report.log",
+    conda:
+        "../envs/clarity.yaml"
     resources:
         mem_mb=lambda w, attempt: 2000 * attempt,
         runtime=lambda w, attempt: 30 * attempt,
     params:
-        root=RESULTS,
+        root=lambda w: RESULTS,
         config=CONFIG.plain(),
         axes=AXES,
         shown=SHOWN,

@@ -12,6 +12,8 @@ rule train:
         manifest=f"{RUN}/manifest.json",
     log:
         f"{RESULTS}/logs/train/{{dataset}}-{{loss}}-{{seed}}.log",
+    conda:
+        "../envs/clarity.yaml"
     threads: CONFIG.threads
     resources:
         gpu=GPU,

@@ -6,6 +6,7 @@ run, of which that table holds the mean.
 
 import textwrap
 from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -16,6 +17,7 @@ from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
 from clarity.figures import style
+from clarity.figures.words import span
 
 #: Verdicts whose markers are filled.
 SIGNIFICANT = ("better", "worse", "different")
@@ -48,7 +50,7 @@ def run_differences(scores: pd.DataFrame, baseline: str, *, correct_only: bool) 
         usable &= scores["correct"]
     axes = ["dataset", "method", "metric", "seed"]
     names = ["dataset", "method", "metric", "loss"]
-    values = scores[usable].astype({name: "str" for name in names})
+    values = scores[usable].astype(dict.fromkeys(names, "str"))
     keys = [*axes, "image"]
     reference = values.loc[values["loss"] == baseline, [*keys, "value"]]
     pairs = values.loc[values["loss"] != baseline, [*keys, "loss", "value"]].merge(
@@ -86,9 +88,7 @@ def effects(
         controls: which of the methods look at neither model nor class.
         baseline: the loss that the others are compared with.
     """
-    rows = comparisons[
-        (comparisons["metric"] == metric) & (comparisons["baseline"] == baseline)
-    ]
+    rows = comparisons[(comparisons["metric"] == metric) & (comparisons["baseline"] == baseline)]
     dots = runs[runs["metric"] == metric]
     others = [loss for loss in losses if loss != baseline]
     places, height = _places(methods, controls, len(others))
@@ -188,15 +188,15 @@ def _draw_panel(
             fontsize=style.TINY_SIZE,
             color=style.MUTED,
         )
-    by_cell = rows.set_index(["method", "loss"])
+    by_cell = {(row["method"], row["loss"]): row for row in rows.to_dict("records")}
     for method, middle in places.items():
         for index, (loss, look) in enumerate(looks.items()):
             y = middle + (index - (len(looks) - 1) / 2) * LOSS_STEP
             alpha = 0.5 if method in controls else 1.0
-            if (method, loss) not in by_cell.index:
+            row = by_cell.get((method, loss))
+            if row is None:
                 _draw_no_data(axes, y, "unavailable: not compared")
                 continue
-            row = by_cell.loc[(method, loss)]
             if not np.isfinite(row["difference"]):
                 _draw_no_data(axes, y, "unavailable: no data")
                 continue
@@ -249,7 +249,7 @@ def _draw_panel(
 def _counts(rows: pd.DataFrame) -> str:
     """Write how many runs and images the panel rests on."""
     known = rows[rows["n_images"] > 0]
-    return f"n: {style.span(known['n_runs'])} runs, {style.span(known['n_images'])} image pairs"
+    return f"n: {span(known['n_runs'])} runs, {span(known['n_images'])} image pairs"
 
 
 def _draw_no_data(axes: Axes, y: float, words: str) -> None:
@@ -289,8 +289,8 @@ def _mark_direction(axes: Axes, direction: str) -> None:
 def _keys(looks: dict[str, style.LossStyle]) -> list[Line2D]:
     """Return the legend: the losses, then the meaning of the signs."""
 
-    def key(label: str, **look: object) -> Line2D:
-        return Line2D([], [], **{"linestyle": "", "color": style.INK, "label": label, **look})
+    def key(label: str, **look: Any) -> Line2D:
+        return Line2D([], [], label=label, **{"linestyle": "", "color": style.MUTED, **look})
 
     handles = [
         key(
@@ -303,8 +303,8 @@ def _keys(looks: dict[str, style.LossStyle]) -> list[Line2D]:
     ]
     return [
         *handles,
-        key("better, worse or different", marker="o", markersize=4.6, color=style.MUTED),
-        key("inconclusive", marker="o", markersize=4.6, markerfacecolor="white", color=style.MUTED),
-        key("one run", marker="o", markersize=2.2, color=style.MUTED),
-        key("bootstrap interval", linestyle="-", lw=1.1, color=style.MUTED),
+        key("better, worse or different", marker="o", markersize=4.6),
+        key("inconclusive", marker="o", markersize=4.6, markerfacecolor="white"),
+        key("one run", marker="o", markersize=2.2),
+        key("bootstrap interval", linestyle="-", lw=1.1),
     ]

@@ -123,7 +123,9 @@ def embeddings(
             fontsize=style.SMALL_SIZE,
             va="bottom",
         )
-        _draw_points(axes, project(run.embeddings[:POINTS], method), run.labels[:POINTS], class_names)
+        _draw_points(
+            axes, project(run.embeddings[:POINTS], method), run.labels[:POINTS], class_names
+        )
     figure.legend(
         handles=[_key(index, name, class_names) for index, name in enumerate(class_names)],
         loc="outside lower center",
@@ -152,8 +154,10 @@ def _draw_points(
         )
         if len(members):
             # The name stands on the class, for those who do not see the colour.
+            x, y = np.median(members, axis=0)
             axes.text(
-                *np.median(members, axis=0),
+                x,
+                y,
                 _tag(index, class_names),
                 ha="center",
                 va="center",

@@ -197,13 +197,16 @@ class _Plan:
         y = 0.04
         bands = []
         for group in groups:
-            columns, x = [], left
+            columns: list[tuple[str, float]] = []
+            x = left
             for method in group:
                 if method in controls and columns and columns[-1][0] not in controls:
                     x += CONTROL_GAP - METHOD_GAP
                 columns.append((str(method), x))
                 x += 2 * size + PAIR_GAP + METHOD_GAP
-            top, blocks, sections = y, [], []
+            top = y
+            blocks: list[_Block] = []
+            sections: list[tuple[float, tuple[str, str]]] = []
             y += HEADER
             for is_single in (True, False):
                 members = np.flatnonzero(single == is_single)
@@ -237,7 +240,7 @@ def _draw_headers(axes: Axes, band: _Band, controls: set[str]) -> None:
     before: str | None = None
     for method, x in band.columns:
         control = method in controls
-        lines = textwrap.wrap(method, characters)[:2] if not control else [method, "(control)"]
+        lines = _lines(method, characters, 1 if control else 2) + ["(control)"] * control
         axes.text(
             x + pair / 2,
             band.top + HEADER - 0.04,
@@ -278,11 +281,11 @@ def _draw_image(axes: Axes, examples: Examples, i: int, top: float) -> None:
         lines = [f"label: {names[first]}"]
     else:
         lines = [f"first: {names[first]}", f"second: {names[second]}"]
-    wrapped = [part for line in lines for part in textwrap.wrap(line, 17)]
+    wrapped = [part for line in lines for part in _lines(line, 17, 2)]
     axes.text(
         LEFT_MARGIN,
         top + THUMBNAIL + 0.03,
-        "\n".join(wrapped[:4]),
+        "\n".join(wrapped),
         ha="left",
         va="top",
         fontsize=style.TINY_SIZE,
@@ -295,7 +298,7 @@ def _draw_loss(
 ) -> None:
     x = LEFT_MARGIN + THUMBNAIL_COLUMN
     axes.add_patch(Rectangle((x - 0.08, top), 0.035, size, color=colour, lw=0))
-    lines = textwrap.wrap(loss, 16)[:2]
+    lines = _lines(loss, 16, 2)
     middle = top + size / 2
     axes.text(
         x,
@@ -312,7 +315,7 @@ def _draw_loss(
         axes.text(
             x,
             middle + 0.02,
-            "\n".join(textwrap.wrap(f"foil: {foil}", 20)[:2]),
+            "\n".join(_lines(f"foil: {foil}", 20, 2)),
             ha="left",
             va="top",
             fontsize=style.TINY_SIZE,
@@ -379,9 +382,12 @@ def _place(axes: Axes, pixels: np.ndarray, x: float, y: float, size: float) -> N
         interpolation="none",
         aspect="auto",
     )
-    # imshow fits the axes to the image; the axes are the page.
-    axes.set(xlim=(0, axes.figure.get_figwidth()), ylim=(axes.figure.get_figheight(), 0))  # type: ignore[union-attr]
     axes.add_patch(Rectangle((x, y), size, size, fill=False, ec=style.FAINT, lw=0.4))
+
+
+def _lines(text: str, characters: int, most: int) -> list[str]:
+    """Break a text into lines; what does not fit becomes an ellipsis."""
+    return textwrap.wrap(text, characters, max_lines=most, placeholder="…")
 
 
 def _note(axes: Axes, words: str, x: float, y: float, size: float) -> None:
@@ -401,12 +407,7 @@ def _note(axes: Axes, words: str, x: float, y: float, size: float) -> None:
 def _draw_unavailable(axes: Axes, reason: str, x: float, y: float, size: float) -> None:
     width = 2 * size + PAIR_GAP
     axes.add_patch(Rectangle((x, y), width, size, fc=style.SHADE, ec=style.FAINT, lw=0.4))
-    lines = textwrap.wrap(
-        f"unavailable: {reason}",
-        max(int(width / 0.045), 10),
-        max_lines=max(int(size / 0.09), 2),
-        placeholder=" …",
-    )
+    lines = _lines(f"unavailable: {reason}", max(int(width / 0.045), 10), int(size / 0.09))
     axes.text(
         x + width / 2,
         y + size / 2,
@@ -425,7 +426,6 @@ def _draw_key(axes: Axes, plan: _Plan) -> None:
     x, y = LEFT_MARGIN + THUMBNAIL_COLUMN + LOSS_COLUMN, plan.height - FOOTER + 0.14
     ramp = matplotlib.colormaps[COLOURS](np.linspace(0, 1, 128))[None, :, :3]
     axes.imshow(ramp, extent=(x, x + width, y + height, y), aspect="auto", interpolation="none")
-    axes.set(xlim=(0, plan.width), ylim=(plan.height, 0))
     for place, words in ((0.0, "−"), (0.5, "0"), (1.0, "+")):
         axes.text(
             x + place * width,
@@ -439,7 +439,8 @@ def _draw_key(axes: Axes, plan: _Plan) -> None:
         x + width + 0.12,
         y + height / 2,
         f"against (blue) and for (red) the class; each map on its own scale, 0 in the middle,\n"
-        f"ends at the {PERCENTILE:g}th percentile of |value|; over a faint grey of the image (inverted if mostly dark)",
+        f"ends at the {PERCENTILE:g}th percentile of |value|; over a faint grey of the image "
+        f"(inverted if mostly dark)",
         ha="left",
         va="center",
         fontsize=style.TINY_SIZE,

@@ -76,9 +76,7 @@ def render_all(
     for dataset in datasets:
         for kind in names.DATASET_KINDS:
             files += style.save(drawers[kind](dataset), target, names.stem(kind, dataset))
-    comparisons = storage.read_table(
-        Path(tables or source / "tables") / "comparisons.parquet"
-    )
+    comparisons = storage.read_table(Path(tables or source / "tables") / "comparisons.parquet")
     runs = _runs(source, grid, metrics, baseline, correct_only)
     for metric in metrics:
         figure = effects(
@@ -159,9 +157,7 @@ def _training(root: Path, dataset: str, grid: Grid, baseline: str) -> Figure:
 
 
 def _embeddings(root: Path, dataset: str, grid: Grid, baseline: str) -> Figure:
-    about = _read(
-        root, f"dataset={dataset}/evaluation.safetensors", storage.read_tensor_metadata
-    )
+    about = _read(root, f"dataset={dataset}/evaluation.safetensors", storage.read_tensor_metadata)
     if isinstance(about, str):
         return _nothing(about)
     runs = {loss: _embedded(root, Run(dataset, loss, grid.seeds[0])) for loss in grid.losses}
@@ -216,4 +212,3 @@ def _nothing(reason: str) -> Figure:
     figure = Figure(figsize=(style.PAGE_WIDTH, 1.0))
     style.empty_panel(figure.add_subplot(), reason, characters=100)
     return figure
-

@@ -6,7 +6,7 @@ twice is the same bytes, as SVG and as PNG.
 
 import functools
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
@@ -58,7 +58,8 @@ CLASS_COLOURS = (
     "#888888",
 )
 
-_SETTINGS: dict[str, Any] = {
+# Any, since matplotlib types the keys of its settings one by one.
+_SETTINGS: Any = {
     "font.family": "DejaVu Sans",  # comes with matplotlib: the same glyphs on every machine
     "font.size": BASE_SIZE,
     "axes.titlesize": BASE_SIZE,
@@ -86,6 +87,8 @@ _SETTINGS: dict[str, Any] = {
     "lines.linewidth": 1.3,
     "figure.dpi": DPI,
     "savefig.dpi": DPI,
+    "figure.constrained_layout.h_pad": 0.07,
+    "figure.constrained_layout.w_pad": 0.07,
     "figure.facecolor": "white",
     "svg.hashsalt": "clarity",
     "svg.fonttype": "path",  # looks the same where the font is not installed
@@ -109,7 +112,7 @@ class LossStyle:
 
 
 def loss_styles(losses: Sequence[str], baseline: str) -> dict[str, LossStyle]:
-    """Give each loss its look: the baseline neutral and dark, the others by their place in the config.
+    """Give each loss its look: the baseline neutral and dark, others by place in the config.
 
     The look of a loss does not depend on which losses a figure shows.
     """
@@ -169,17 +172,3 @@ def empty_panel(axes: Axes, reason: str, *, characters: int = 24) -> None:
         fontsize=SMALL_SIZE,
         color=MUTED,
     )
-
-
-def span(values: Iterable[float], form: str = "{:g}") -> str:
-    """Write one number if all ``values`` are the same, else "least to greatest"."""
-    known = sorted(set(values))
-    if not known:
-        return "none"
-    least, greatest = form.format(known[0]), form.format(known[-1])
-    return least if least == greatest else f"{least} to {greatest}"
-
-
-def count(number: int, noun: str) -> str:
-    """Write a number with its noun: "1 run", "3 runs"."""
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

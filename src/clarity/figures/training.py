@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from clarity.figures import style
+from clarity.figures.words import count
 
 #: Small panels of loss curves side by side.
 COLUMNS = 4
@@ -87,5 +88,5 @@ def _draw_runs(
         linestyle=look.dashes,
         marker=look.marker,
         markersize=2.8,
-        label=None if label is None else f"{label} ({style.count(by_seed.shape[1], 'seed')})",
+        label=None if label is None else f"{label} ({count(by_seed.shape[1], 'seed')})",
     )

@@ -1,1 +1,34 @@
-"""Report: placeholder."""
+"""Report: owns the stage that writes the page of a grid from its tables, figures and manifests."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from clarity.grid import Grid
+from clarity.report.build import build_report
+
+
+def report_grid(
+    root: Path,
+    out: Path,
+    *,
+    grid: Grid,
+    config: Mapping[str, Any],
+    metrics: Mapping[str, Mapping[str, str]],
+    baseline: str,
+    controls: Sequence[str],
+) -> None:
+    """Write the report of a grid to ``out``; the arguments are those of `build_report`.
+
+    Raises:
+        clarity.storage.CorruptArtifact: if an input cannot be read.
+    """
+    build_report(
+        root,
+        out,
+        config=config,
+        grid=grid,
+        metrics=metrics,
+        baseline=baseline,
+        controls=controls,
+    )

@@ -1,0 +1,1 @@
+"""Report: one page that holds the answer, the tables, the figures and where they come from."""

@@ -1,0 +1,487 @@
+"""Build: owns the one page of a grid, with everything in it; what the tables say is `findings`.
+
+The page needs no network and no other file. The same results give the same page.
+"""
+
+import base64
+import math
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import jinja2
+import pandas as pd
+import yaml
+
+from clarity import storage
+from clarity.figures import names
+from clarity.figures.words import count, span
+from clarity.grid import Grid
+from clarity.report import findings
+from clarity.tables.names import TABLES
+from clarity.tables.write import describe
+
+MISSING_NUMBER = "–"
+
+#: What each kind of figure shows. The gallery is full of pixels, so it goes in as such.
+KINDS: dict[str, tuple[str, str]] = {
+    "gallery": (
+        "png",
+        "Maps of the first images, of different classes, that all losses classify right; first "
+        "seed. Each block is one image, each row a loss. For a single image: the map of its label "
+        "and of the foil, the class that this model ranks highest among the others. For a scene: "
+        "the maps of its two classes. Red speaks for the class, blue against it. Every map has its "
+        "own scale, symmetric around 0, so strengths cannot be compared between maps. Outlines: "
+        "the object of the explained class in black, the other in grey.",
+    ),
+    "training": (
+        "svg",
+        "Training loss, on its own scale for each loss, and accuracy on held-out training images "
+        "by nearest class prototype. Thick: mean over seeds; thin: seeds.",
+    ),
+    "embeddings": (
+        "svg",
+        "Test embeddings of the first seed, scaled to length 1 and laid out by t-SNE. Close points "
+        "are neighbours; distances between groups and their sizes mean nothing. Accuracy by the "
+        "head; silhouette of the embeddings themselves, not of this picture.",
+    ),
+    "effects": (
+        "svg",
+        "Difference to the baseline, with its bootstrap interval; small dots are training runs. "
+        "Hollow: inconclusive. The control methods, below, look at neither model nor class.",
+    ),
+}
+
+#: Titles of what is told of a metric, where it is told.
+METRIC_TITLES = {
+    "metric": "class",
+    "category": "category",
+    "direction": "better",
+    "images": "images",
+    "sign": "of the map's signs",
+    "scale": "scaling",
+    "softmax": "softmax",
+    "paper": "source",
+}
+
+#: Columns whose values can be picked from a list.
+FILTERS = ("dataset", "method", "metric", "category", "loss", "baseline", "verdict")
+
+#: What is looked for most comes first: a table may be wider than the window.
+COMPARISON_COLUMNS = (
+    "dataset",
+    "method",
+    "metric",
+    "loss",
+    "baseline",
+    "verdict",
+    "difference",
+    "interval",
+    "effect_size",
+    "p",
+    "p_holm",
+    "mean",
+    "mean_baseline",
+    "n_runs",
+    "n_images",
+    "category",
+    "direction",
+)
+
+WORKS = (
+    (
+        "Hedström et al. (2023). Quantus: an explainable AI toolkit for responsible evaluation of "
+        "neural network explanations and beyond. JMLR 24(34).",
+        "https://jmlr.org/papers/v24/22-0142.html",
+    ),
+    (
+        "Kokhlikyan et al. (2020). Captum: a unified and generic model interpretability library "
+        "for PyTorch.",
+        "https://arxiv.org/abs/2009.07896",
+    ),
+    (
+        "Musgrave, Belongie and Lim (2020). PyTorch Metric Learning.",
+        "https://arxiv.org/abs/2008.09164",
+    ),
+    (
+        "Mölder et al. (2021). Sustainable data analysis with Snakemake. F1000Research 10:33.",
+        "https://doi.org/10.12688/f1000research.29032.2",
+    ),
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A cell of a table: what is read, what it is sorted by, and its look."""
+
+    text: str
+    value: str
+    look: str = ""
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table of the page.
+
+    Attributes:
+        name: identifies it on the page.
+        title: its caption.
+        columns: name and meaning of each column.
+        rows: the cells.
+        filters: for some columns, by number, the values to pick from.
+    """
+
+    name: str
+    title: str
+    columns: list[tuple[str, str]]
+    rows: list[list[Cell]]
+    filters: dict[int, list[str]]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of the page; without ``source`` there is only the reason why."""
+
+    stem: str
+    title: str
+    source: str
+    alternative: str
+    caption: str
+
+
+def build_report(
+    root: storage.StrPath,
+    out: storage.StrPath,
+    *,
+    config: Mapping[str, Any],
+    grid: Grid,
+    metrics: Mapping[str, Mapping[str, Any]],
+    baseline: str,
+    controls: Collection[str],
+    tables: storage.StrPath | None = None,
+    figures: storage.StrPath | None = None,
+) -> None:
+    """Write the page of a grid: one HTML file that holds all it shows.
+
+    Args:
+        root: the results root, with hive folders.
+        out: the file to write.
+        config: the whole config with all defaults, as plain values and spelt as in the file. Shown
+            as YAML; the confidence of the intervals and whether images must be classified right
+            are taken from it.
+        grid: the axes, in the order of the config.
+        metrics: by name, in order, what is to be told of a metric: keys of `METRIC_TITLES`.
+        baseline: the loss that all others are compared with.
+        controls: the methods that look at neither model nor class.
+        tables: the folder of the tables; ``root``/tables if not given.
+        figures: the folder of the figures; ``root``/figures if not given. A figure that is not
+            there is named as missing.
+
+    Raises:
+        clarity.storage.CorruptArtifact: if a table or a manifest cannot be read.
+    """
+    source = Path(root)
+    folder = Path(tables or source / "tables")
+    frames = {name: storage.read_table(folder / f"{name}.parquet") for name in TABLES}
+    comparisons, summary = frames["comparisons"], frames["summary"]
+    confidence = float(config["statistics"]["confidence"])
+    others = [loss for loss in grid.losses if loss != baseline]
+    compared = findings.against_baseline(comparisons, baseline, controls)
+    places = findings.control_places(summary, grid.methods, controls)
+    pictures = _Pictures(Path(figures or source / "figures"), baseline)
+    provenance = _Provenance.of(source, grid)
+    page = _template().render(
+        answer=findings.answer(
+            comparisons,
+            frames["models-summary"],
+            losses=grid.losses,
+            baseline=baseline,
+            controls=controls,
+            confidence=confidence,
+        ),
+        verdicts=_verdict_rows(compared, others),
+        models=_models(frames["models-summary"]),
+        controls=findings.controls_say(places),
+        places=places.to_dict("records"),
+        metrics=_metric_rows(metrics),
+        tables=[
+            _table("comparisons", "Comparisons of losses", _with_interval(comparisons)),
+            _table("summary", "Summary of each loss", summary),
+            _table("models", "Training runs", frames["models"]),
+        ],
+        missing=_table("missing", "Missing files", frames["missing"]),
+        coverage=_table("coverage", "Scores that are not numbers", _gaps(frames["coverage"])),
+        excluded=_excluded(frames["models"]),
+        left_out=_left_out(summary),
+        dataset_pictures={
+            dataset: [pictures.get(kind, dataset) for kind in names.DATASET_KINDS]
+            for dataset in grid.datasets
+        },
+        effect_pictures=_by_category(
+            {metric: pictures.get(names.METRIC_KIND, metric) for metric in metrics}, metrics
+        ),
+        config=yaml.safe_dump(dict(config), sort_keys=False, allow_unicode=True, width=88),
+        provenance=provenance,
+        works=WORKS,
+        baseline=baseline,
+        percent=f"{100 * confidence:g}",
+        correct_only=bool(config["evaluation"]["correct-only"]),
+        size={
+            "datasets": count(len(grid.datasets), "dataset"),
+            "losses": count(len(grid.losses), "loss", "losses"),
+            "seeds": count(len(grid.seeds), "seed"),
+            "methods": count(len(grid.methods), "method"),
+            "metrics": count(len(metrics), "metric"),
+        },
+    )
+    storage.write_text(out, page)
+
+
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("clarity.report", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    return environment.get_template("template.html")
+
+
+def number(value: float) -> str:
+    """Write a number with three significant digits, with a real minus; a dash if there is none."""
+    if math.isnan(value):
+        return MISSING_NUMBER
+    return f"{value:.3g}".replace("-", "−")
+
+
+def _p_value(value: float) -> str:
+    if math.isnan(value):
+        return MISSING_NUMBER
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def _cell(column: str, value: Any) -> Cell:
+    """Return how a value of a table is shown."""
+    if isinstance(value, tuple):
+        low, high = value
+        if math.isnan(low):
+            return Cell(MISSING_NUMBER, "", "number")
+        return Cell(f"{number(low)} to {number(high)}", repr(low), "number")
+    if isinstance(value, str):
+        look = f"verdict {value.replace(' ', '-')}" if column == "verdict" else ""
+        return Cell(value, value, look)
+    if isinstance(value, int):
+        return Cell(f"{value:,}", repr(value), "number")
+    text = _p_value(value) if column in ("p", "p_holm") else number(value)
+    return Cell(text, "" if math.isnan(value) else repr(value), "number")
+
+
+def _table(name: str, title: str, frame: pd.DataFrame) -> Table:
+    """Turn a table of the results into one of the page; every row of it."""
+    columns = [str(column) for column in frame]
+    records = frame.astype(object).to_numpy().tolist()
+    return Table(
+        name,
+        title,
+        [(column, _describe(name, column)) for column in columns],
+        [
+            [_cell(column, value) for column, value in zip(columns, record, strict=True)]
+            for record in records
+        ],
+        {
+            place: [str(value) for value in frame[column].unique()]
+            for place, column in enumerate(columns)
+            if column in FILTERS and frame[column].nunique() > 1
+        },
+    )
+
+
+def _describe(table: str, column: str) -> str:
+    if column == "interval":
+        return f"ci_low and ci_high: {describe('comparisons', 'ci_low')}"
+    return describe(table, column)
+
+
+def _with_interval(comparisons: pd.DataFrame) -> pd.DataFrame:
+    """Put both ends of the interval into one column."""
+    ends = zip(comparisons["ci_low"], comparisons["ci_high"], strict=True)
+    shown = comparisons.assign(interval=pd.Series(list(ends), comparisons.index, dtype=object))
+    return shown[list(COMPARISON_COLUMNS)]
+
+
+def _verdict_rows(compared: pd.DataFrame, others: Sequence[str]) -> list[dict[str, Any]]:
+    """Return the tallies by category, then over all categories."""
+    rows: list[dict[str, Any]] = []
+    for category, block in compared.groupby("category", sort=False):
+        rows += [{"category": category, "tally": t} for t in findings.tally(block, others)]
+    rows += [{"category": "all", "tally": t} for t in findings.tally(compared, others)]
+    return rows
+
+
+def _models(models_summary: pd.DataFrame) -> dict[str, Any]:
+    """Return accuracy and geometry of each dataset and loss, mean ± sd over runs."""
+    # A measure that no run has is no column; how many images are kept is told elsewhere.
+    known = models_summary[(models_summary["n_runs"] > 0) & (models_summary["direction"] != "none")]
+    measures = sorted(known["measure"].unique(), key=lambda name: not name.startswith("accuracy"))
+    rows = []
+    for (dataset, loss), block in models_summary.groupby(["dataset", "loss"], sort=False):
+        by_measure = block.set_index("measure")
+        runs = int(by_measure["n_runs"].max())
+        values = [
+            _mean_and_sd(by_measure["mean"].get(m, math.nan), by_measure["sd"].get(m, math.nan))
+            for m in measures
+        ]
+        rows.append({"dataset": dataset, "loss": loss, "runs": runs, "values": values})
+    directions = dict(zip(known["measure"], known["direction"], strict=True))
+    return {"measures": [(m, directions[m]) for m in measures], "rows": rows}
+
+
+def _mean_and_sd(mean: float, sd: float) -> str:
+    if math.isnan(mean):
+        return MISSING_NUMBER
+    text = f"{mean:.3f}".replace("-", "−")
+    return text if math.isnan(sd) else f"{text} ± {sd:.3f}"
+
+
+def _metric_rows(metrics: Mapping[str, Mapping[str, Any]]) -> dict[str, Any]:
+    """Return what is told of each metric."""
+    keys = [key for key in METRIC_TITLES if any(key in told for told in metrics.values())]
+    return {
+        "titles": [METRIC_TITLES[key] for key in keys],
+        "rows": [
+            (name, [_told(told.get(key, "")) for key in keys]) for name, told in metrics.items()
+        ],
+    }
+
+
+def _told(value: Any) -> str:
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)
+
+
+def _gaps(coverage: pd.DataFrame) -> pd.DataFrame:
+    """Return the rows of coverage in which something is not a number or not there."""
+    whole = (coverage["ok"] == 1) & (coverage["n_cells_found"] == coverage["n_cells"])
+    return coverage[~whole]
+
+
+def _excluded(models: pd.DataFrame) -> list[dict[str, Any]]:
+    """Return for each dataset how many evaluation images are kept in each run."""
+    return [
+        {
+            "dataset": dataset,
+            "images": span(block["n_evaluation"]),
+            "kept": span(block["n_kept"]),
+            "share": span(block["share_kept"].dropna().round(2), "{:.2f}"),
+        }
+        for dataset, block in models.groupby("dataset", sort=False)
+    ]
+
+
+def _left_out(summary: pd.DataFrame) -> dict[str, str]:
+    """Count the scores that went into the summary and those that did not."""
+    columns = ("n_images", "n_incorrect", "n_nan", "n_unavailable")
+    return {column: f"{int(summary[column].sum()):,}" for column in columns}
+
+
+def _by_category(
+    pictures: Mapping[str, Picture], metrics: Mapping[str, Mapping[str, Any]]
+) -> dict[str, list[Picture]]:
+    grouped: dict[str, list[Picture]] = {}
+    for metric, picture in pictures.items():
+        grouped.setdefault(str(metrics[metric]["category"]), []).append(picture)
+    return grouped
+
+
+class _Pictures:
+    """The figures of a grid, as parts of the page."""
+
+    def __init__(self, folder: Path, baseline: str) -> None:
+        self._folder = folder
+        self._baseline = baseline
+
+    def get(self, kind: str, name: str) -> Picture:
+        """Return the figure of a kind for a dataset or metric."""
+        suffix, caption = KINDS[kind]
+        stem = names.stem(kind, name)
+        path = self._folder / f"{stem}.{suffix}"
+        if not path.exists():
+            return Picture(stem, name, "", "", f"unavailable: no file figures/{path.name}")
+        # As an image of its own: the names inside an SVG must be unique in the whole page.
+        mime = "image/png" if suffix == "png" else "image/svg+xml"
+        encoded = base64.b64encode(path.read_bytes()).decode()
+        return Picture(
+            stem,
+            name,
+            f"data:{mime};base64,{encoded}",
+            self._alternative(kind, name),
+            caption,
+        )
+
+    def _alternative(self, kind: str, name: str) -> str:
+        return {
+            "gallery": f"Saliency maps of images of {name}, a row a loss, a pair of columns a "
+            "method.",
+            "training": f"Curves of training loss and validation accuracy by epoch on {name}.",
+            "embeddings": f"Points of the test images of {name}, coloured by class, a panel a "
+            "loss.",
+            "effects": f"Differences to {self._baseline} by {name}, for each dataset, method and "
+            "loss; the numbers are in the table of comparisons.",
+        }[kind]
+
+
+@dataclass(frozen=True)
+class _Provenance:
+    """Where the results come from, over all training runs that have a manifest."""
+
+    runs: int
+    runs_expected: int
+    facts: list[tuple[str, str]]
+    versions: list[tuple[str, str]]
+    durations: list[tuple[str, str, str]]
+    version: str
+    commit: str
+
+    @classmethod
+    def of(cls, root: Path, grid: Grid) -> "_Provenance":
+        """Read the manifests of a grid."""
+        runs = grid.runs()
+        manifests = [
+            (run, storage.read_json(path))
+            for run in runs
+            if (path := root / run.folder / "manifest.json").exists()
+        ]
+        found = [manifest for _, manifest in manifests]
+        seconds: dict[tuple[str, str], list[float]] = {}
+        for run, manifest in manifests:
+            seconds.setdefault((run.dataset, run.loss), []).append(manifest["seconds"])
+        libraries = list(dict.fromkeys(name for m in found for name in m["versions"]))
+        versions = [(name, _distinct(m["versions"].get(name) for m in found)) for name in libraries]
+        commit = _distinct(m["git"]["commit"] for m in found)
+        changed = any(m["git"]["changed"] for m in found)
+        facts = [
+            ("commit", commit + (", with uncommitted changes" if changed else "")),
+            ("device", _distinct(m["device"] for m in found)),
+            ("processor", _distinct(m["host"]["processor"] for m in found)),
+            ("system", _distinct(m["host"]["system"] for m in found)),
+            ("threads a job", _distinct(m["threads"] for m in found)),
+        ]
+        return cls(
+            len(found),
+            len(runs),
+            facts,
+            versions,
+            [(*key, span(values, "{:.1f}")) for key, values in seconds.items()],
+            dict(versions).get("clarity-xai", ""),
+            commit,
+        )
+
+
+def _distinct(values: Any) -> str:
+    """Write each value once."""
+    known = sorted({"unknown" if value is None else str(value) for value in values})
+    return ", ".join(known) if known else "unknown"
