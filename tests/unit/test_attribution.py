@@ -78,13 +78,28 @@ def test_explaining_leaves_the_images_and_the_model_as_they_were(name, model, im
 def test_grad_cam_is_the_gradient_weighted_sum_of_the_last_feature_maps(model, images, classes):
     # Selvaraju et al., 2017, equations 1 and 2 without the ReLU, by hand.
     features = model.encoder.features((images - model.mean) / model.std).requires_grad_(True)
-    logits = model.logits(model.encoder.neck(features.mean(dim=(2, 3))))
+    logits = model.logits(features.mean(dim=(2, 3)))
     gradient = torch.autograd.grad(logits[torch.arange(6), classes].sum(), features)[0]
     coarse = (gradient.mean(dim=(2, 3), keepdim=True) * features).sum(dim=1, keepdim=True)
     expected = F.interpolate(coarse, size=(32, 32), mode="bilinear", align_corners=False)[:, 0]
     found = Explainer(MethodRecipe(method="LayerGradCam"), model)(images, classes)
     torch.testing.assert_close(found, expected.detach(), rtol=1e-4, atol=1e-6)
     assert (found < 0).any()
+
+
+def test_grad_cam_of_the_logit_sums_to_the_logit_without_its_bias(model, images, classes):
+    # The embedding is the mean of the feature maps, so with a = dg/dF summed over space, the sum of
+    # the coarse map is a.h, which is w.h for a linear head and 0 for a cosine (Euler's theorem).
+    layer = model.encoder.cam_layer
+    for target, expected in (
+        ("logit", model(images) - model.head.bias / model.temperature),
+        ("prototype", torch.zeros(6, CLASSES)),
+    ):
+        cam = captum.attr.LayerGradCam(TargetFunction(model, target), layer)
+        sums = cam.attribute(images, target=classes).sum(dim=(1, 2, 3))
+        torch.testing.assert_close(
+            sums, expected[torch.arange(6), classes], rtol=1e-3, atol=1e-4
+        )
 
 
 def test_integrated_gradients_add_up_to_the_change_of_the_score(model, images, classes):

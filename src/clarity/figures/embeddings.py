@@ -61,7 +61,9 @@ def project(embeddings: np.ndarray, method: str = "t-SNE") -> np.ndarray:
     points = points / np.where(lengths == 0, 1, lengths)
     seed = derive_seed("embeddings figure")
     with threadpool_limits(1):
-        pca = PCA(min(2, points.shape[1]), svd_solver="full").fit_transform(points)
+        # Equal embeddings have no variance to explain, and still a place.
+        with np.errstate(invalid="ignore"):
+            pca = PCA(min(2, points.shape[1]), svd_solver="full").fit_transform(points)
         if pca.shape[1] == 1:
             pca = np.hstack([pca, np.zeros_like(pca)])
         if method == "PCA":

@@ -24,11 +24,15 @@ class Encoder(nn.Module):
 class ConvNet(Encoder):
     """Four 3x3 convolutions, two poolings, global average: small images on a laptop.
 
-    A 28x28 or 32x32 image becomes feature maps of 7x7 or 8x8. Their mean over space, batch
-    normalised, is the embedding, so that a class activation map has something to say about where.
-    The normalisation centres what rectification made positive: without it all cosines are close to
-    1, and losses of angles or distances on the sphere hardly learn (the neck of Luo et al., 2019,
-    "Bag of Tricks and A Strong Baseline for Deep Person Re-identification").
+    A 28x28 or 32x32 image becomes feature maps of 7x7 or 8x8, and their mean over space is the
+    embedding, so that a class activation map has something to say about where.
+
+    After the last rectification the maps are batch normalised once more, which centres what
+    rectification made positive. Without it all cosines of embeddings are close to 1, and losses of
+    angles or distances on the sphere hardly learn (the neck of Luo et al., 2019, "Bag of Tricks and
+    A Strong Baseline for Deep Person Re-identification"). It comes before the mean, so that the maps
+    that are weighted are those whose mean is the embedding: an activation map then sums to what it
+    explains, and has no offset that the embedding lacks.
     """
 
     def __init__(self, channels: int, widths: tuple[int, int, int, int] = (16, 32, 64, 64)):
@@ -45,19 +49,17 @@ class ConvNet(Encoder):
             if position < 2:
                 blocks.append(nn.MaxPool2d(2))
             before = width
-        self.features = nn.Sequential(*blocks)
-        self.neck = nn.BatchNorm1d(before)
+        self.features = nn.Sequential(*blocks, nn.BatchNorm2d(before))
         self.dimension = before
 
     @property
     def cam_layer(self) -> nn.Module:
-        """The last convolution, after its normalisation and rectification."""
+        """The last layer with feature maps, whose mean over space is the embedding."""
         return self.features[-1]
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images [B, C, H, W] to embeddings [B, dimension]."""
-        embeddings: Tensor = self.neck(torch.mean(self.features(images), dim=(2, 3)))
-        return embeddings
+        return torch.mean(self.features(images), dim=(2, 3))
 
 
 ENCODERS: dict[str, Callable[[int], Encoder]] = {"convnet": ConvNet}
