@@ -95,7 +95,7 @@ LIBRARIES = {
         given=_words(
             "abs normalise normalise_func normalise_func_kwargs return_aggregate aggregate_func "
             "default_plot_func disable_warnings display_progressbar similarity_func norm_numerator "
-            "norm_denominator perturb_func output_func num_classes seed"
+            "norm_denominator perturb_func perturb_func_kwargs output_func num_classes seed"
         ),
     ),
 }

@@ -143,6 +143,8 @@ class Config(Section):
             if wrong:
                 continue
             known = registry.info(recipe)
+            if known.unsupported:
+                yield f"{where}: {recipe.metric} cannot be computed: {known.unsupported}"
             for dataset, source in self.datasets.items():
                 if recipe.datasets is not None and dataset not in recipe.datasets:
                     continue

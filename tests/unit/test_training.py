@@ -14,6 +14,7 @@ from clarity.data.sets import Splits
 from clarity.losses.recipe import LossRecipe
 from clarity.models import classifier
 from clarity.models.classifier import Classifier, Shape
+from clarity.models.encoders import MeanNorm
 from clarity.training import (
     Subset,
     calibrate,
@@ -33,7 +34,7 @@ LOSSES = {
     "supcon": {"loss": "SupConLoss", "temperature": 0.1, "views": 2},
     "proxy-anchor": {"loss": "ProxyAnchorLoss"},
 }
-PLAN = {"epochs": 6, "batch-size": 60, "samples-per-class": 6, "learning-rate": 0.01}
+PLAN = {"epochs": 10, "batch-size": 60, "samples-per-class": 6, "learning-rate": 0.01}
 
 
 @pytest.fixture(scope="module")
@@ -230,6 +231,27 @@ def test_a_classifier_comes_back_from_its_file_as_it_was(untrained, tmp_path, di
     images = torch.from_numpy(digits.test_images[:9]).float() / 255
     assert torch.equal(loaded(images), model(images))
     assert not any(weights.requires_grad for weights in loaded.parameters())
+
+
+@pytest.mark.parametrize("training", [True, False])
+def test_means_of_normalised_maps_are_the_batch_normalised_means(training):
+    maps = torch.rand(16, 5, 4, 4, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    ours, reference = MeanNorm(5).double(), torch.nn.BatchNorm1d(5).double()
+    for norm in (ours, reference):
+        with torch.no_grad():
+            norm.weight.copy_(torch.arange(1, 6))
+            norm.bias.copy_(torch.arange(5))
+            norm.running_mean.fill_(0.3)
+            norm.running_var.fill_(0.2)
+        norm.train(training)
+    given = maps.clone().requires_grad_(True), maps.clone().requires_grad_(True)
+    found, expected = ours(given[0]).mean(dim=(2, 3)), reference(given[1].mean(dim=(2, 3)))
+    torch.testing.assert_close(found, expected)
+    for result in (found, expected):
+        result.square().sum().backward()
+    torch.testing.assert_close(given[0].grad, given[1].grad)
+    torch.testing.assert_close(ours.running_mean, reference.running_mean)
+    torch.testing.assert_close(ours.running_var, reference.running_var)
 
 
 class TestAugment:

@@ -21,18 +21,38 @@ class Encoder(nn.Module):
         raise AttributeError(f"{type(self).__name__} names no layer with spatial feature maps")
 
 
+class MeanNorm(nn.BatchNorm1d):
+    """Batch normalisation of feature maps by the statistics of their means over space.
+
+    The means of its output are what batch normalisation would make of the means of its input: the
+    neck of Luo et al., 2019, "Bag of Tricks and A Strong Baseline for Deep Person
+    Re-identification". Without it the embeddings of a rectified network are all positive, their
+    cosines close to 1, and losses of angles or distances on the sphere hardly learn. It works on the
+    maps, not on their means, so that the embedding is the mean of the maps that class activation
+    maps weight: these then sum to what they explain and have no offset that the embedding lacks.
+    """
+
+    def forward(self, maps: Tensor) -> Tensor:
+        """Normalise maps [B, K, h, w]."""
+        if self.training:
+            means = maps.mean(dim=(2, 3))
+            super().forward(means)  # for the running statistics
+            center, variance = means.mean(dim=0), means.var(dim=0, correction=0)
+        else:
+            center, variance = self.running_mean, self.running_var
+        scale = self.weight * torch.rsqrt(variance + self.eps)
+        shift = self.bias - center * scale
+        normalised: Tensor = maps * scale[:, None, None] + shift[:, None, None]
+        return normalised
+
+
 class ConvNet(Encoder):
     """Four 3x3 convolutions, two poolings, global average: small images on a laptop.
 
     A 28x28 or 32x32 image becomes feature maps of 7x7 or 8x8, and their mean over space is the
     embedding, so that a class activation map has something to say about where.
 
-    After the last rectification the maps are batch normalised once more, which centres what
-    rectification made positive. Without it all cosines of embeddings are close to 1, and losses of
-    angles or distances on the sphere hardly learn (the neck of Luo et al., 2019, "Bag of Tricks and
-    A Strong Baseline for Deep Person Re-identification"). It comes before the mean, so that the maps
-    that are weighted are those whose mean is the embedding: an activation map then sums to what it
-    explains, and has no offset that the embedding lacks.
+    Before the mean the maps pass a `MeanNorm`, which centres what rectification made positive.
     """
 
     def __init__(self, channels: int, widths: tuple[int, int, int, int] = (16, 32, 64, 64)):
@@ -49,7 +69,7 @@ class ConvNet(Encoder):
             if position < 2:
                 blocks.append(nn.MaxPool2d(2))
             before = width
-        self.features = nn.Sequential(*blocks, nn.BatchNorm2d(before))
+        self.features = nn.Sequential(*blocks, MeanNorm(before))
         self.dimension = before
 
     @property
