@@ -97,9 +97,7 @@ def test_grad_cam_of_the_logit_sums_to_the_logit_without_its_bias(model, images,
     ):
         cam = captum.attr.LayerGradCam(TargetFunction(model, target), layer)
         sums = cam.attribute(images, target=classes).sum(dim=(1, 2, 3))
-        torch.testing.assert_close(
-            sums, expected[torch.arange(6), classes], rtol=1e-3, atol=1e-4
-        )
+        torch.testing.assert_close(sums, expected[torch.arange(6), classes], rtol=1e-3, atol=1e-4)
 
 
 def test_integrated_gradients_add_up_to_the_change_of_the_score(model, images, classes):

@@ -68,8 +68,8 @@ def test_what_the_snakefile_imports_loads_none_of_the_heavy_libraries():
         "from clarity.figures.names import figure_names\n"
         "from clarity.provenance import stage_hash\n"
         "from clarity.tables.names import TABLES\n"
-        "heavy = ['torch', 'torchvision', 'captum', 'quantus', 'pytorch_metric_learning', 'sklearn',"
-        " 'scipy', 'matplotlib', 'cv2']\n"
+        "heavy = ['torch', 'torchvision', 'captum', 'quantus', 'pytorch_metric_learning', "
+        "'sklearn', 'scipy', 'matplotlib', 'cv2']\n"
         "print([name for name in heavy if name in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -18,7 +18,8 @@ def locked() -> dict[str, str]:
 
 def direct() -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    return [re.match(r"[\w.-]+", dependency).group().lower() for dependency in project["dependencies"]]
+    names = (re.match(r"[\w.-]+", dependency) for dependency in project["dependencies"])
+    return [name.group().lower() for name in names]
 
 
 def test_every_direct_dependency_is_locked():

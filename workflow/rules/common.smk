@@ -93,7 +93,7 @@ def in_report(files, kind, category):
     marked = []
     for file in files:
         name = Path(file).stem
-        shown = name.partition("-")[0] if category == "Figures" else "table"
+        shown = name.partition("-")[0] if category == "Figures" else name
         caption = f"../report/{shown}.rst"
         places = {"category": category, "subcategory": shown, "labels": {"name": name}}
         chosen = report(file, caption=caption, **places) if file.endswith(kind) else file

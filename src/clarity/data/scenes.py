@@ -12,12 +12,14 @@ slight rotation, colours, background and distractors. Both shapes have the same 
 - Distractors are plain thin bars and small spots, shapes and a texture that no class has. They lie
   behind the objects.
 - Every pixel shows one thing: the background, a distractor or an object. Nothing is blended, so
-  a mask is exact. One noise, coarse and fine, lies over all of them and is the background's texture.
+  a mask is exact. One noise, coarse and fine, lies over all: it is the background's texture.
+- Objects and distractors are lighter than a dark background or darker than a light one, by a
+  contrast of their own in each channel.
 
 Label-preserving augmentations: mirroring along either axis (a diagonal texture then runs the other
 way, which it does in no other class), changes of brightness, contrast and colour, and shifts that
-keep the object in view. Not label-preserving: rotation by more than `TILT`, shearing, mixing images,
-and blurring that wipes out a texture.
+keep the object in view. Not label-preserving: rotation by more than `TILT`, shearing, mixing
+images, and blurring that wipes out a texture.
 
 Determinism: image i depends on kind, split, seed, size, its classes and i, and on nothing else.
 Only +, -, *, / and square roots are computed on the way to a pixel, which IEEE 754 rounds the same
@@ -60,9 +62,11 @@ SPOT_RADIUS = (1.0, 2.2)
 #: Least and greatest intensity before the noise, and the amplitude of the noise: within [0, 1].
 INTENSITY = (0.15, 0.85)
 NOISE = 0.12
-#: How far, on a circle of length 1 that holds the intensities, the two colours of an object may lie
-#: from a third and two thirds of the way round from the background's.
-JITTER = 1 / 12
+#: How far things lie from the background in each channel, as a share of the range of `INTENSITY`: the
+#: mean of an object's two colours, and a distractor; then half the distance of the two colours.
+CONTRAST = (0.3, 0.5)
+DISTRACTOR_CONTRAST = (0.2, 0.6)
+TEXTURE_CONTRAST = (0.08, 0.15)
 
 #: Images rendered at a time: fits the cache; has no influence on the result.
 CHUNK = 128
@@ -73,29 +77,29 @@ Pattern = Callable[[np.ndarray, np.ndarray], np.ndarray]
 def _cross(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Five squares."""
     u, v, half = np.abs(u), np.abs(v), 0.5 / math.sqrt(5)
-    return (np.minimum(u, v) < half) & (np.maximum(u, v) < 3 * half)
+    return np.asarray((np.minimum(u, v) < half) & (np.maximum(u, v) < 3 * half))
 
 
 def _ring(u: np.ndarray, v: np.ndarray) -> np.ndarray:
     """Outer radius twice the inner one."""
     square = u * u + v * v
-    return (square < 4 / (3 * math.pi)) & (square > 1 / (3 * math.pi))
+    return np.asarray((square < 4 / (3 * math.pi)) & (square > 1 / (3 * math.pi)))
 
 
 def _columns(s: np.ndarray, _: np.ndarray) -> np.ndarray:
-    return np.floor(s) % 2 == 0
+    return np.asarray(np.floor(s) % 2 == 0)
 
 
 def _rows(_: np.ndarray, t: np.ndarray) -> np.ndarray:
-    return np.floor(t) % 2 == 0
+    return np.asarray(np.floor(t) % 2 == 0)
 
 
 def _diagonals(s: np.ndarray, t: np.ndarray) -> np.ndarray:
-    return np.floor((s + t) * math.sqrt(0.5)) % 2 == 0
+    return np.asarray(np.floor((s + t) * math.sqrt(0.5)) % 2 == 0)
 
 
 def _chequered(s: np.ndarray, t: np.ndarray) -> np.ndarray:
-    return (np.floor(s) + np.floor(t)) % 2 == 0
+    return np.asarray((np.floor(s) + np.floor(t)) % 2 == 0)
 
 
 #: Shapes of area 1 around the origin; none has a point farther from it than REACH.
@@ -124,7 +128,7 @@ DRAWS: dict[str, tuple[int, ...]] = {
     "direction": (2, 2),  # of shape and texture
     "phase": (2, 2),
     "colour": (2, 2, 3),
-    "swap": (2, 3),
+    "swap": (2, 3),  # dark or light
 }
 
 #: Shapes, textures and distractors are turned by one of these angles, in radians: objects by up to
@@ -192,7 +196,9 @@ def render(classes: np.ndarray, *, kind: Kind, split: str, seed: int, size: int 
     Args:
         classes: integers [N, 2], indices into `CLASS_NAMES`; -1 leaves an object out.
         kind: 'single' or 'pair': which scenes.
-        split: see `generate_single`; likewise ``seed`` and ``size``.
+        split: see `generate_single`.
+        seed: see `generate_single`.
+        size: see `generate_single`.
 
     Raises:
         ValueError: if an argument is out of its range.
@@ -246,12 +252,12 @@ def _paint(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Paint background, distractors, objects and noise, in this order."""
     canvas = np.empty((len(classes), 3, size, size))
-    background, contrast = _background(draws)
+    background, sign = _background(draws)
     canvas[:] = background[:, :, None, None]
     for k in range(DISTRACTORS):
         draw = draws["distractor"][:, k]
         where = _distractor(draw, size)
-        colour = background + contrast * _between(*DCONTRAST, draw[:, 6:])
+        colour = background + sign * _between(*DISTRACTOR_CONTRAST, draw[:, 6:])
         np.copyto(canvas, colour[:, :, None, None], where=where[:, None])
     masks = np.zeros((len(classes), 2, size, size), dtype=np.uint8)
     area = _between(*AREA, draws["area"])
@@ -265,7 +271,7 @@ def _paint(
         texture, shape = kinds // len(SHAPES), kinds % len(SHAPES)
         where = _pick(SHAPES, np.where(kinds == NONE, NONE, shape), x / root, y / root)
         first = _pick(TEXTURES, texture, s / CELL + phase[:, 0], t / CELL + phase[:, 1])
-        colours = _object_colours(background, contrast, draws["colour"][:, k])
+        colours = _object_colours(background, sign, draws["colour"][:, k])
         for colour, part in zip(colours, (where & first, where & ~first), strict=True):
             np.copyto(canvas, colour[:, :, None, None], where=part[:, None])
         masks[:, k] = where
@@ -277,7 +283,9 @@ def _between(low: float, high: float, draw: np.ndarray) -> np.ndarray:
     return low + (high - low) * draw
 
 
-def _pick(patterns: dict[str, Pattern], index: np.ndarray, u: np.ndarray, v: np.ndarray) -> np.ndarray:
+def _pick(
+    patterns: dict[str, Pattern], index: np.ndarray, u: np.ndarray, v: np.ndarray
+) -> np.ndarray:
     """Evaluate for each image the pattern of its index; nowhere for NONE."""
     picked = np.zeros(u.shape, dtype=bool)
     for k, pattern in enumerate(patterns.values()):
@@ -323,38 +331,38 @@ def _distractor(draw: np.ndarray, size: int) -> np.ndarray:
     width = np.where(bar, _between(*BAR_WIDTH, draw[:, 4]), _between(*SPOT_RADIUS, draw[:, 4]))
     length = np.where(bar, _between(*BAR_LENGTH, draw[:, 5]), 0)
     beyond = np.maximum(np.abs(x) - length[:, None, None], 0)
-    return beyond * beyond + y * y < (width * width)[:, None, None]
+    return np.asarray(beyond * beyond + y * y < (width * width)[:, None, None])
 
 
-CONTRAST=(.3,.5)
-DCONTRAST=(.2,.6)
-TEX=(.08,.15)
-def _background(draws):
-    up = np.where(draws["swap"][:, 0, :1] < 0.5, 1., -1.)
-    edge = CONTRAST[1]+TEX[1]
-    low = _between(TEX[1]*0, 1-edge, draws["background"])
-    return np.where(up > 0, low, 1 - low), up
+def _background(draws: dict[str, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Return the colour of each background [N, 3] and whether things on it are lighter or darker.
+
+    A dark background (sign +1) leaves room above it, a light one (sign -1) below it, for the
+    greatest contrast of an object and of its texture.
+    """
+    sign = np.where(draws["swap"][:, 0, :1] < 0.5, 1.0, -1.0)
+    dark = _between(0, 1 - CONTRAST[1] - TEXTURE_CONTRAST[1], draws["background"])
+    return np.where(sign > 0, dark, 1 - dark), sign
 
 
 def _object_colours(
-    background, up, draw
+    background: np.ndarray, sign: np.ndarray, draw: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the two colours [N, 3] of a texture, before `INTENSITY`.
 
-    A step round a circle from a uniform number is again uniform: background and objects have the
-    same colours on the whole, and yet differ by at least 1/4 in every channel; an object's two
-    colours by at least 1/6.
+    Both differ from the background by at least 0.15 in every channel, and from each other by at
+    least 0.16. The draws are the same whatever the class.
     """
-    mid = background + up * _between(*CONTRAST, draw[:, 0])
-    half = _between(*TEX, draw[:, 1])
-    return mid + half, mid - half
+    middle = background + sign * _between(*CONTRAST, draw[:, 0])
+    half = _between(*TEXTURE_CONTRAST, draw[:, 1])
+    return middle + half, middle - half
 
 
 def _noise(draws: dict[str, np.ndarray], size: int) -> np.ndarray:
     """Return coarse and fine noise [N, 3, S, S] in [-1, 1]."""
     mix = draws["noise_mix"][:, None, None]
     field = mix * _smooth(draws["coarse"], size) + (1 - mix) * _smooth(draws["fine"], size)
-    return (2 * draws["noise_colour"] - 1)[:, :, None, None] * (2 * field - 1)[:, None]
+    return np.asarray((2 * draws["noise_colour"] - 1)[:, :, None, None] * (2 * field - 1)[:, None])
 
 
 def _smooth(grid: np.ndarray, size: int) -> np.ndarray:
@@ -363,7 +371,7 @@ def _smooth(grid: np.ndarray, size: int) -> np.ndarray:
     low = np.floor(place).astype(np.int64)
     part = place - low
     rows = grid[:, low] * (1 - part)[:, None] + grid[:, low + 1] * part[:, None]
-    return rows[:, :, low] * (1 - part) + rows[:, :, low + 1] * part
+    return np.asarray(rows[:, :, low] * (1 - part) + rows[:, :, low + 1] * part)
 
 
 def sample_figure() -> "Figure":
@@ -375,7 +383,8 @@ def sample_figure() -> "Figure":
     single = generate_single(columns * len(CLASS_NAMES), split="train", seed=0)
     pairs = generate_pairs(2 * columns, split="train", seed=0)
     figure = Figure(figsize=(columns, len(CLASS_NAMES) + 2.6), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=[len(CLASS_NAMES), 2.4])
+    parts = figure.subfigures(2, 1, height_ratios=[len(CLASS_NAMES), 2.4])
+    upper, lower = np.asarray(parts)
     for axes, name, label in zip(
         upper.subplots(len(CLASS_NAMES), columns), CLASS_NAMES, range(len(CLASS_NAMES)), strict=True
     ):

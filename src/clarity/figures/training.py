@@ -13,7 +13,7 @@ from clarity.figures.words import count
 
 #: Small panels of loss curves side by side.
 COLUMNS = 4
-ROW_HEIGHT, ACCURACY_HEIGHT = 1.45, 2.1
+ROW_HEIGHT, ACCURACY_HEIGHT = 1.45, 2.2
 
 
 @style.styled
@@ -62,7 +62,8 @@ def training(
     accuracy.xaxis.set_major_locator(MaxNLocator(10, integer=True))
     accuracy.grid(axis="y", color=style.FAINT, linewidth=0.5)
     accuracy.set_axisbelow(True)
-    accuracy.legend(loc="lower right", ncols=min(len(losses), 4))
+    # Below the panel: the curves of a short training may be anywhere in it.
+    figure.legend(loc="outside lower center", ncols=min(len(losses), COLUMNS))
     return figure
 
 

@@ -27,9 +27,10 @@ class MeanNorm(nn.BatchNorm1d):
     The means of its output are what batch normalisation would make of the means of its input: the
     neck of Luo et al., 2019, "Bag of Tricks and A Strong Baseline for Deep Person
     Re-identification". Without it the embeddings of a rectified network are all positive, their
-    cosines close to 1, and losses of angles or distances on the sphere hardly learn. It works on the
-    maps, not on their means, so that the embedding is the mean of the maps that class activation
-    maps weight: these then sum to what they explain and have no offset that the embedding lacks.
+    cosines close to 1, and losses of angles or distances on the sphere hardly learn. It works on
+    the maps, not on their means, so that the embedding is the mean of the maps that class
+    activation maps weight: these then sum to what they explain, with no offset that the embedding
+    lacks.
     """
 
     def forward(self, maps: Tensor) -> Tensor:
@@ -39,7 +40,7 @@ class MeanNorm(nn.BatchNorm1d):
             super().forward(means)  # for the running statistics
             center, variance = means.mean(dim=0), means.var(dim=0, correction=0)
         else:
-            center, variance = self.running_mean, self.running_var
+            center, variance = self.get_buffer("running_mean"), self.get_buffer("running_var")
         scale = self.weight * torch.rsqrt(variance + self.eps)
         shift = self.bias - center * scale
         normalised: Tensor = maps * scale[:, None, None] + shift[:, None, None]
