@@ -62,7 +62,7 @@ SPOT_RADIUS = (1.0, 2.2)
 #: Least and greatest intensity before the noise, and the amplitude of the noise: within [0, 1].
 INTENSITY = (0.15, 0.85)
 NOISE = 0.12
-#: How far things lie from the background in each channel, as a share of the range of `INTENSITY`: the
+#: How far things lie from the background in each channel, as a share of the range of INTENSITY: the
 #: mean of an object's two colours, and a distractor; then half the distance of the two colours.
 CONTRAST = (0.3, 0.5)
 DISTRACTOR_CONTRAST = (0.2, 0.6)
