@@ -15,7 +15,7 @@ ClassChoice = str | dict[str, Any]
 class LossRecipe(WithArguments):
     """A loss by class name; keys beyond these are arguments of that class.
 
-    `miner`, `distance`, `reducer` and `regularizer` are class names of pytorch-metric-learning, or
+    `miner`, `distance` and `reducer` are class names of pytorch-metric-learning, or
     `{name: Class, argument: value}`.
     """
 

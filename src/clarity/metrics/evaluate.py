@@ -1,6 +1,5 @@
 """Evaluating: owns how the maps of one cell become rows of scores, whatever the metrics."""
 
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -12,6 +11,7 @@ import quantus
 from quantus.metrics.base import Metric
 from torch import nn
 
+from clarity.catalogue import load_own
 from clarity.metrics import contrastivity
 from clarity.metrics.batch import Batch, Scores, is_constant, scaled, with_sign
 from clarity.metrics.quantus_adapter import ADAPTED, OneByOne
@@ -174,9 +174,9 @@ def _metric(recipe: MetricRecipe, known: MetricInfo) -> Callable[[Batch], Scores
     """
     if known.unsupported:
         raise ValueError(f"{recipe.metric} cannot be computed: {known.unsupported}")
-    module, _, name = recipe.metric.rpartition(":")
-    if module:
-        kind: Any = getattr(importlib.import_module(module), name)
+    name = recipe.metric
+    if ":" in name:
+        kind: Any = load_own(name)
     else:
         kind = {**ADAPTED, **vars(contrastivity)}.get(name) or getattr(quantus, name)
     if inspect.isclass(kind) and issubclass(kind, Metric):
