@@ -12,8 +12,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-
-from .conftest import TINY
+from project import ROOT, TINY
 
 COLUMNS = (
     "dataset,method,metric,category,direction,loss,baseline,n_runs,n_images,mean,mean_baseline,"
@@ -223,7 +222,9 @@ def test_a_failing_cell_stops_no_other_and_the_tables_say_what_is_missing(make_p
     assert (unable["unavailable"] == 1).all()
     assert unable["reason"].str.contains("no spatial maps here").all()
     comparisons = pd.read_csv(tables / "comparisons.csv")
-    assert comparisons.loc[comparisons["method"] == "gradcam", "n_runs"].eq(1).all()
+    # The maps of a model that is hardly trained may have no positive mass on any of four scenes.
+    rows = (comparisons["method"] == "gradcam") & (comparisons["metric"] != "discriminative-mass")
+    assert comparisons.loc[rows, "n_runs"].tolist() == [1] * (len(TINY["metrics"]) - 1)
 
 
 def test_a_truncated_file_between_stages_is_named_with_how_to_remake_it(make_project):
@@ -270,8 +271,6 @@ def test_a_config_on_the_command_line_stands_in_for_the_default_one(finished):
 
 
 def test_the_profile_for_slurm_is_understood(make_project):
-    from .conftest import ROOT
-
     project = make_project()
     shutil.copytree(ROOT / "slurm", project.folder / "slurm")
     text = project.run("--dry-run", "--profile", "slurm")
