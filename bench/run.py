@@ -24,7 +24,7 @@ from clarity import provenance
 from clarity.attribution.methods import Explainer
 from clarity.attribution.recipe import MethodRecipe
 from clarity.config import load_config
-from clarity.data.recipe import Training
+from clarity.data.protocol import Training
 from clarity.data.scenes import generate_single
 from clarity.losses.recipe import LossRecipe
 from clarity.metrics.evaluate import Subject, evaluate

@@ -19,7 +19,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clarity.data.augment import augment
-from clarity.data.recipe import Training
+from clarity.data.protocol import Training
 from clarity.data.sets import Splits, to_input
 from clarity.losses.build import build_loss
 from clarity.losses.recipe import LossRecipe

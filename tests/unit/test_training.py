@@ -9,7 +9,7 @@ from sklearn.linear_model import LogisticRegression
 from torch.nn import functional as F
 
 from clarity.data.augment import augment
-from clarity.data.recipe import Augment, Training
+from clarity.data.protocol import Augment, Training
 from clarity.data.sets import Splits
 from clarity.losses.recipe import LossRecipe
 from clarity.models import classifier

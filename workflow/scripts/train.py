@@ -5,7 +5,7 @@ from pathlib import Path
 
 sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
 
-from clarity.data.recipe import Training
+from clarity.data.protocol import Training
 from clarity.grid import Run
 from clarity.losses.recipe import LossRecipe
 from clarity.stages.train import train_run

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from clarity.data.recipe import Augment
+from clarity.data.protocol import Augment
 
 
 def augment(images: Tensor, recipe: Augment, generator: torch.Generator) -> Tensor:

@@ -7,7 +7,7 @@ import numpy as np
 import pandas as pd
 
 from clarity import provenance, storage
-from clarity.data.recipe import Training
+from clarity.data.protocol import Training
 from clarity.data.sets import NONE, EvaluationSet, Splits
 from clarity.grid import Run
 from clarity.losses.recipe import LossRecipe
