@@ -69,7 +69,7 @@ class Library:
 
 METRIC_LEARNING = _words(
     "num_classes embedding_size distance reducer embedding_regularizer weight_regularizer "
-    "embedding_reg_weight weight_reg_weight weight_init_func collect_stats"
+    "embedding_reg_weight weight_reg_weight weight_init_func collect_stats l descriptors_dim"
 )
 QUANTUS = _words("axiomatic complexity faithfulness localisation randomisation robustness")
 
@@ -78,6 +78,7 @@ LIBRARIES = {
     "miners": Library(("pytorch_metric_learning.miners",), given=METRIC_LEARNING),
     "distances": Library(("pytorch_metric_learning.distances",), given=METRIC_LEARNING),
     "reducers": Library(("pytorch_metric_learning.reducers",), given=METRIC_LEARNING),
+    "regularizers": Library(("pytorch_metric_learning.regularizers",), given=METRIC_LEARNING),
     "attribution": Library(
         ("captum.attr", "clarity.attribution.controls"),
         calls=("__init__", "attribute"),

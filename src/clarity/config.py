@@ -22,6 +22,7 @@ from clarity.losses.recipe import CROSS_ENTROPY, LossRecipe
 from clarity.metrics import registry
 from clarity.metrics.recipe import MetricRecipe
 from clarity.recipes import Name, Section, nearest
+from clarity.trust.recipe import Trust
 
 
 class ConfigError(ValueError):
@@ -59,6 +60,9 @@ class Config(Section):
     """The whole config of a grid."""
 
     results: Annotated[str, Field(min_length=1, description="root of everything made")] = "results"
+    data: Annotated[
+        str | None, Field(min_length=1, description="root of the folders that images come from")
+    ] = None
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1, description="training runs")]
     jobs: Annotated[
         Literal["model", "cell"], Field(description="a job for all methods of a model, or for each")
@@ -69,6 +73,7 @@ class Config(Section):
     threads: Annotated[PositiveInt, Field(description="threads a job; part of the result")] = 1
     evaluation: Evaluation = Evaluation()
     statistics: Statistics = Statistics()
+    trust: Trust = Trust()
     datasets: Annotated[dict[Name, DatasetRecipe], Field(min_length=1)]
     losses: Annotated[dict[Name, LossRecipe], Field(min_length=1)]
     methods: Annotated[dict[Name, MethodRecipe], Field(min_length=1)]
@@ -81,7 +86,7 @@ class Config(Section):
         if isinstance(value, dict) and isinstance(value.get("losses"), dict):
             filled = {
                 name: {"loss": name, **(recipe or {})}
-                if recipe is None or isinstance(recipe, dict)
+                if recipe is None or (isinstance(recipe, dict) and "terms" not in recipe)
                 else recipe
                 for name, recipe in value["losses"].items()
             }
@@ -104,7 +109,13 @@ class Config(Section):
 
     def problems(self) -> list[str]:
         """Return what is wrong beyond single keys: names of classes, and what must fit together."""
-        return [*self._axis_problems(), *self._class_problems(), *self._metric_problems()]
+        return [
+            *self._axis_problems(),
+            *self._dataset_problems(),
+            *self._class_problems(),
+            *self._metric_problems(),
+            *self.trust.problems(self.datasets),
+        ]
 
     def _axis_problems(self) -> Iterable[str]:
         if len(set(self.seeds)) < len(self.seeds):
@@ -119,15 +130,14 @@ class Config(Section):
                     yield f"{axis}: '{seen[name.lower()]}' and '{name}' would share a folder"
                 seen[name.lower()] = name
 
+    def _dataset_problems(self) -> Iterable[str]:
+        for name, dataset in self.datasets.items():
+            yield from dataset.training_problems(f"datasets.{name}", self.losses)
+            yield from dataset.problems(f"datasets.{name}", self.data)
+
     def _class_problems(self) -> Iterable[str]:
         for name, loss in self.losses.items():
-            where = f"losses.{name}"
-            if loss.loss == CROSS_ENTROPY:
-                yield from _cross_entropy_problems(loss, where)
-            else:
-                yield from catalogue.check("losses", loss.loss, loss.arguments, where)
-            for part, (kind, arguments) in loss.parts.items():
-                yield from catalogue.check(f"{part}s", kind, arguments, f"{where}.{part}")
+            yield from loss.problems(f"losses.{name}")
         for name, method in self.methods.items():
             where = f"methods.{name}"
             yield from catalogue.check("attribution", method.method, method.arguments, where)
@@ -163,20 +173,6 @@ def _not_among(place: str, found: str, allowed: Iterable[str]) -> str:
     """Describe a name that is none of those allowed."""
     names = list(allowed)
     return f"{place}: found '{found}'{nearest(found, names)} Allowed: {', '.join(names)}"
-
-
-def _cross_entropy_problems(loss: LossRecipe, where: str) -> Iterable[str]:
-    """Check what cross-entropy takes: nothing but label smoothing (Szegedy et al., 2016)."""
-    for key, value in loss.arguments.items():
-        if key != "label_smoothing":
-            yield (
-                f"{where}.{key}: unknown argument of cross-entropy"
-                f"{nearest(key, ['label_smoothing'])} It takes: label_smoothing"
-            )
-        elif not isinstance(value, float | int) or not 0 <= value < 1:
-            yield f"{where}.{key}: found {value!r}, wanted a number from 0 to below 1"
-    for part in loss.parts:
-        yield f"{where}.{part}: cross-entropy takes none"
 
 
 def load_config(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Config:

@@ -17,6 +17,7 @@ from clarity import storage
 from clarity.attribution.recipe import CONTROLS
 from clarity.data import scenes
 from clarity.grid import Grid
+from clarity.models.geometry import DIRECTIONS
 from clarity.seeds import derive_seed
 from clarity.statistics.comparisons import Settings
 from clarity.tables.build import build_tables
@@ -24,6 +25,10 @@ from clarity.tables.write import write_tables
 
 #: Method names whose maps look at neither model nor class.
 CONTROL_METHODS = ("random", "sobel")
+
+
+#: What the files of a run tell whose training failed.
+FAILED = {"status": "diverged", "epoch": "3", "reason": "the loss is not finite"}
 
 
 @dataclass(frozen=True)
@@ -54,6 +59,7 @@ class Synthetic:
         root: the results root.
         datasets: of "digits" and "scenes".
         unavailable: (loss, method) pairs whose maps could not be computed.
+        failed: (dataset, loss, seed) of runs whose training diverged.
     """
 
     root: Path
@@ -64,6 +70,7 @@ class Synthetic:
     baseline: str = "cross-entropy"
     metrics: dict[str, Metric] = field(default_factory=lambda: dict(METRICS))
     unavailable: Sequence[tuple[str, str]] = ()
+    failed: Sequence[tuple[str, str, int]] = ()
     single_images: int = 20
     scene_images: int = 10
     test_images: int = 60
@@ -131,22 +138,23 @@ class Synthetic:
             rng = np.random.default_rng(derive_seed("synthetic", dataset, run.loss, run.seed))
             path = self.root / run.folder
             predictions = self._predictions(rng, classes, test_labels, len(names))
-            storage.write_table(path / "predictions.parquet", predictions)
-            storage.write_table(path / "history.parquet", self._history(rng, place))
             embeddings = self._embeddings(rng, test_labels, len(names), place)
+            tables = {
+                "history": self._history(rng, place),
+                "geometry": self._geometry(rng, place),
+                "trust": self._trust(rng, dataset, place),
+            }
+            failed = (run.dataset, run.loss, run.seed) in self.failed
+            status = FAILED if failed else {"status": "ok", "epoch": "8", "reason": ""}
+            kept = predictions.iloc[:0] if failed else predictions
+            storage.write_table(path / "predictions.parquet", kept, status)
+            for name, table in tables.items():
+                rows = 0 if failed and name != "history" else len(table)
+                storage.write_table(path / f"{name}.parquet", table.iloc[:rows])
+            embeddings = embeddings[:0] if failed else embeddings
             storage.write_tensors(
                 path / "embeddings.safetensors",
                 {"test": embeddings, "evaluation": embeddings[: len(classes)]},
-            )
-            storage.write_table(
-                path / "geometry.parquet",
-                pd.DataFrame(
-                    {
-                        "measure": ["silhouette", "distance-ratio", "r-precision", "map-at-r"],
-                        "value": np.array([0.3, 0.5, 0.8, 0.7]) + 0.05 * place,
-                        "direction": ["higher", "lower", "higher", "higher"],
-                    }
-                ),
             )
             storage.write_json(path / "manifest.json", self._manifest(run.loss, run.seed, rng))
             self._write_cells(rng, dataset, run, images, classes, masks, predictions)
@@ -190,7 +198,9 @@ class Synthetic:
                         "runner_up": foil,
                         "confidence": rng.uniform(0.5, 1, len(labels)),
                         "correct": right,
+                        "correct_probe": rng.random(len(labels)) < 0.92,
                         "correct_prototype": rng.random(len(labels)) < 0.9,
+                        "correct_knn": rng.random(len(labels)) < 0.91,
                     }
                 )
             )
@@ -209,6 +219,39 @@ class Synthetic:
                 "validation_accuracy": np.clip(0.97 - 0.6 * fall + rng.normal(0, 0.01, 8), 0, 1),
             }
         )
+
+    @staticmethod
+    def _geometry(rng, place: int) -> pd.DataFrame:
+        level = {"davies-bouldin": 1.5, "calinski-harabasz": 60.0, "uniformity": -2.5}
+        level |= {"alignment": 0.6, "effective-rank": 12.0, "nc1": 0.4, "precision-at-1": 0.95}
+        level |= {"silhouette": 0.3, "distance-ratio": 0.5, "r-precision": 0.8, "map-at-r": 0.7}
+        return _measures(
+            rng, {name: (level[name], way) for name, way in DIRECTIONS.items()}, place
+        ).drop(columns="group")
+
+    @staticmethod
+    def _trust(rng, dataset: str, place: int) -> pd.DataFrame:
+        other = "scenes" if dataset.startswith("digits") else "digits"
+        groups = {
+            "accuracy": {"accuracy": (0.93, "higher"), "accuracy-subset": (0.92, "higher")},
+            "calibration": dict.fromkeys(("nll", "brier", "ece"), (0.1, "lower")),
+            "out-of-distribution": {
+                f"ood-{detector}-{end}:{other}": level
+                for detector in ("msp", "energy", "knn")
+                for end, level in {"auroc": (0.8, "higher"), "fpr95": (0.4, "lower")}.items()
+            },
+            "adversarial": {
+                f"{attack}-accuracy:{radius:g}": (0.9 - 5 * radius, "higher")
+                for radius in (0.01, 0.03, 0.1)
+                for attack in ("fgsm", "pgd")
+            },
+            "corruption": {
+                **{f"corruption-jpeg:{s}": (0.9 - s / 20, "higher") for s in range(1, 6)},
+                "corruption-mean": (0.75, "higher"),
+            },
+        }
+        frames = [_measures(rng, levels, place, group) for group, levels in groups.items()]
+        return pd.concat(frames, ignore_index=True)
 
     @staticmethod
     def _embeddings(rng, labels, number: int, place: int) -> np.ndarray:
@@ -238,6 +281,11 @@ class Synthetic:
             folder = self.root / run.folder / f"method={method}"
             missing = (run.loss, method) in self.unavailable
             reason = f"{method} cannot explain this model" if missing else ""
+            if (run.dataset, run.loss, run.seed) in self.failed:
+                missing, reason = (
+                    True,
+                    "training {status} in epoch {epoch}: {reason}".format(**FAILED),
+                )
             metadata = {"status": "unavailable" if missing else "ok", "reason": reason}
             tensors = {"classes": explained}
             if not missing:
@@ -272,6 +320,20 @@ class Synthetic:
                 )
             )
         return pd.concat(frames, ignore_index=True)
+
+
+def _measures(rng, levels: dict, place: int, group: str = "geometry") -> pd.DataFrame:
+    """Return measures around their levels; losses differ a little."""
+    shift = 1 + 0.03 * place + rng.normal(0, 0.02, len(levels))
+    return pd.DataFrame(
+        {
+            "measure": list(levels),
+            "group": group,
+            "value": np.array([level for level, _ in levels.values()]) * shift,
+            "direction": [direction for _, direction in levels.values()],
+            "reason": "",
+        }
+    )
 
 
 def _maps(rng, method: str, loss: str, images, masks) -> np.ndarray:

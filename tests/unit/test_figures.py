@@ -18,13 +18,15 @@ from skimage.color import deltaE_ciede2000, rgb2lab
 from synthetic import METRICS, Synthetic
 
 from clarity import storage
-from clarity.figures import style
+from clarity.figures import render, style
 from clarity.figures.effects import effects, run_differences
 from clarity.figures.embeddings import Embedded, embeddings, project
 from clarity.figures.gallery import Examples, _outline, choose_images, gallery
+from clarity.figures.measures import measures
 from clarity.figures.names import figure_names, figure_stems
 from clarity.figures.render import render_all
 from clarity.figures.training import training
+from clarity.grid import Run
 from clarity.statistics.comparisons import mark_correct
 from clarity.tables.load import load_scores
 
@@ -517,6 +519,84 @@ def test_a_grid_of_one_loss_has_nothing_to_compare():
 
 
 # Training
+
+
+def measure_rows(**changes) -> pd.DataFrame:
+    rows = [
+        {
+            "dataset": "digits",
+            "measure": measure,
+            "group": group,
+            "direction": direction,
+            "loss": loss,
+            "baseline": "ce",
+            "n_runs": 2,
+            "difference": 0.1,
+            "ci_low": 0.05,
+            "ci_high": 0.2,
+            "verdict": "inconclusive",
+        }
+        for measure, group, direction in (
+            ("accuracy", "accuracy", "higher"),
+            ("nc1", "geometry", "lower"),
+            ("corruption-jpeg:1", "corruption", "higher"),
+            ("corruption-mean", "corruption", "higher"),
+        )
+        for loss in ("triplet", "supcon")
+    ]
+    return pd.DataFrame(rows).assign(**changes)
+
+
+def models_of(losses=("ce", "triplet", "supcon")) -> pd.DataFrame:
+    rows = [
+        {"dataset": "digits", "loss": loss, "seed": seed, "accuracy": 0.9 + place / 50 - seed / 100}
+        for place, loss in enumerate(losses)
+        for seed in (0, 1)
+    ]
+    frame = pd.DataFrame(rows)
+    return frame.assign(nc1=frame["accuracy"], **{"corruption-mean": frame["accuracy"]})
+
+
+def measures_figure(rows: pd.DataFrame, models: pd.DataFrame | None = None) -> Figure:
+    return measures(
+        rows,
+        models_of() if models is None else models,
+        dataset="digits",
+        losses=("ce", "triplet", "supcon"),
+        baseline="ce",
+    )
+
+
+def test_models_have_a_panel_a_measure_by_group_and_none_for_single_severities():
+    figure = measures_figure(measure_rows())
+    titles = [axes.get_title(loc="left") for axes in figure.axes]
+    assert titles == ["accuracy", "nc1", "corruption-mean"]
+    said = words(figure)
+    assert all(group in said for group in ("geometry", "corruption"))
+    assert "corruption-jpeg" not in said
+
+
+def test_models_are_drawn_with_the_runs_that_the_difference_is_the_mean_of():
+    figure = measures_figure(measure_rows())
+    dots = [line for line in figure.axes[0].get_lines() if line.get_markersize() == 2.0]
+    np.testing.assert_allclose([line.get_xdata() for line in dots], [[0.02] * 2, [0.04] * 2])
+
+
+def test_a_measure_of_models_without_data_says_so():
+    figure = measures_figure(measure_rows(difference=np.nan, n_runs=0))
+    assert words(figure).count("unavailable: no data") == 6
+    assert "no model was measured" in words(measures_figure(measure_rows().iloc[:0]))
+
+
+def test_a_run_that_failed_costs_no_other_run_its_place_in_a_figure(tmp_path):
+    failed = [("digits", "triplet", 0)]
+    results = Synthetic(tmp_path, seeds=(0, 1), datasets=("digits",), failed=failed).write()
+    draw(results, tmp_path / "figures")
+    names = {path.stem for path in (tmp_path / "figures").glob("*.png")}
+    assert {"gallery-digits", "embeddings-digits", "measures-digits"} <= names
+    run = Run("digits", "triplet", 0)
+    assert render._embedded(tmp_path, run) == "diverged in epoch 3 (the loss is not finite)"
+    assert not isinstance(render._embedded(tmp_path, Run("digits", "supcon", 0)), str)
 
 
 def history(seed: int, epochs: int = 3) -> pd.DataFrame:

@@ -20,7 +20,7 @@ from clarity.report import findings
 from clarity.report.build import build_report, number
 
 VOID = {"meta", "link", "img", "input", "br"}
-TABLES = ("comparisons", "summary", "models", "coverage", "missing")
+TABLES = ("comparisons", "summary", "models", "models-comparisons", "coverage", "missing")
 
 
 @dataclass
@@ -210,7 +210,9 @@ def test_building_loads_no_torch():
 # Tables
 
 
-@pytest.mark.parametrize("name", ["comparisons", "summary", "models", "missing"])
+@pytest.mark.parametrize(
+    "name", ["comparisons", "summary", "models", "models-comparisons", "missing"]
+)
 def test_every_row_of_a_table_is_in_the_page(page, results, name):
     frame = table(results, name)
     assert len(frame) > 0
@@ -328,6 +330,60 @@ def test_odd_names_are_shown_as_they_are_and_do_nothing(tmp_path):
     cells = {cell for row in page.rows("table-summary") for cell in row}
     assert {*losses, *metrics} <= cells
     assert "ce+triplet" in page.by_id("answer").text
+
+
+def test_runs_that_failed_are_told_where_the_answer_is_and_no_others(tmp_path):
+    failed = [("digits", "triplet", 1)]
+    results = Synthetic(tmp_path, seeds=(0, 1), datasets=("digits",), failed=failed).write()
+    page = build(results, tmp_path / "report.html")
+    note = page.by_id("failures")
+    assert page.by_id("answer") in note.parents
+    assert "1 of 6 training runs failed" in note.text
+    assert "digits, triplet, seed 1: diverged in epoch 3, the loss is not finite." in note.text
+    assert note.text.count("seed") == 1
+    for row in page.rows("accuracy"):
+        assert row[2:4] == (["1", "1"] if row[1] == "triplet" else ["2", "0"])
+    columns = [cell.text.strip() for cell in page.by_id("table-models").find("th")]
+    (row,) = (r for r in page.rows("table-models") if r[:3] == ["digits", "triplet", "1"])
+    told = dict(zip(columns, row, strict=True))
+    assert (told["status"], told["status_epoch"]) == ("diverged", "3")
+    assert told["accuracy"] == told["ece"] == "–"
+
+
+def test_where_no_run_failed_nothing_is_said_of_it(page):
+    assert not [e for e in page.elements() if e.attributes.get("id") == "failures"]
+    (head,) = page.by_id("accuracy").find("thead")
+    assert "failed" not in [cell.text.strip() for cell in head.find("th")]
+
+
+@pytest.mark.parametrize(
+    ("name", "groups"),
+    [
+        ("accuracy", {"accuracy", "geometry"}),
+        ("trust", {"calibration", "out-of-distribution", "adversarial", "corruption"}),
+    ],
+)
+def test_what_is_measured_of_models_is_shown_with_its_spread(page, results, name, groups):
+    summary = table(results, "models-summary")
+    summary = summary[summary["group"].isin(groups)].set_index(["dataset", "loss", "measure"])
+    (head,) = page.by_id(name).find("thead")
+    columns = [cell.text.strip().rstrip(" ↑↓") for cell in head.find("th")]
+    shown = {m.replace("_", " ") for m in summary.index.unique("measure")}
+    assert set(columns[3:]) == {m for m in shown if not m.startswith("corruption-jpeg:")}
+    rows = page.rows(name)
+    assert len(rows) == 6
+    for row in rows:
+        for column, text in zip(columns[3:], row[3:], strict=True):
+            key = (
+                row[0],
+                row[1],
+                column.replace("accuracy ", "accuracy_").replace("scenes p", "scenes_p"),
+            )
+            if key not in summary.index:
+                assert text == "–"
+                continue
+            mean, sd = summary.loc[key, ["mean", "sd"]]
+            assert text == f"{mean:.3f} ± {sd:.3f}".replace("-", "−")
 
 
 # Findings

@@ -11,7 +11,7 @@ import pytest
 from scipy import stats
 
 from clarity import storage
-from clarity.grid import Cell, Grid
+from clarity.grid import Cell, Grid, Run
 from clarity.statistics.comparisons import COLUMNS as COMPARISON_COLUMNS
 from clarity.statistics.comparisons import Settings
 from clarity.storage import CorruptArtifact
@@ -32,6 +32,8 @@ from clarity.tables.write import (
 TEST_IMAGES = 40
 LOSSES = ("cross-entropy", "triplet", "supcon")
 FEW = Settings(resamples=200)
+#: What the metadata of the predictions of a run tell that did not fail.
+OK = {"status": "ok", "epoch": "3", "reason": ""}
 
 
 @dataclass(frozen=True)
@@ -65,13 +67,54 @@ class Results:
                 }
             )
             right[run.dataset, run.loss, run.seed] = frame
-            storage.write_table(self.root / run.folder / "predictions.parquet", frame)
-            measures = {"measure": ["silhouette", "distance-ratio"], "value": rng.random(2)}
+            storage.write_table(self.root / run.folder / "predictions.parquet", frame, OK)
             storage.write_table(
                 self.root / run.folder / "geometry.parquet",
-                pd.DataFrame({**measures, "direction": ["higher", "lower"]}),
+                pd.DataFrame(
+                    {
+                        "measure": ["silhouette", "distance-ratio"],
+                        "value": rng.random(2),
+                        "direction": ["higher", "lower"],
+                        "reason": "",
+                    }
+                ),
+            )
+            trusted = {
+                "accuracy": ("accuracy", "higher"),
+                "ece": ("calibration", "lower"),
+                "pgd-accuracy:0.1": ("adversarial", "higher"),
+                "corruption-jpeg:1": ("corruption", "higher"),
+                "corruption-mean": ("corruption", "higher"),
+            }
+            groups, directions = zip(*trusted.values(), strict=True)
+            storage.write_table(
+                self.root / run.folder / "trust.parquet",
+                pd.DataFrame(
+                    {
+                        "measure": list(trusted),
+                        "group": groups,
+                        "value": rng.random(len(trusted)),
+                        "direction": directions,
+                        "reason": "",
+                    }
+                ),
+            )
+            storage.write_table(
+                self.root / run.folder / "history.parquet",
+                pd.DataFrame({"images_seen": [100, 200, 300 + run.seed]}),
             )
         return right
+
+    def fail(self, run: Run, status="diverged", epoch=2, reason="the loss is not finite"):
+        """Leave of a run what is left of one that failed: files without rows that say why."""
+        told = {"status": status, "epoch": str(epoch), "reason": reason}
+        for name in ("predictions", "geometry", "trust"):
+            path = self.root / run.folder / f"{name}.parquet"
+            storage.write_table(path, storage.read_table(path).iloc[:0], told)
+        for cell in (cell for cell in self.grid.cells() if cell.run == run):
+            scores = self.read(cell)
+            words = f"training {status} in epoch {epoch}: {reason}"
+            self.store(cell, scores.assign(value=np.nan, status="unavailable", reason=words))
 
     def write_scores(self, cell: Cell, values: dict[str, np.ndarray], reason="not a number"):
         """Write the scores of a cell: values by image for each metric, NaN with a reason."""
@@ -374,7 +417,7 @@ def test_scores_of_a_run_without_predictions_do_not_count_with_correct_only(resu
     assert set(found.loc[~touched, "n_runs"]) == {3}
 
 
-@pytest.mark.parametrize("artifact", ["scores", "predictions", "geometry"])
+@pytest.mark.parametrize("artifact", ["scores", "predictions", "geometry", "trust", "history"])
 def test_strict_reading_raises_with_the_name_of_the_file(results, artifact):
     cell = results.grid.cells()[5]
     folder = cell.folder if artifact == "scores" else cell.run.folder
@@ -414,7 +457,7 @@ def test_nothing_there_at_all_gives_whole_empty_tables(tmp_path):
     results = Results(tmp_path)
     tables = results.tables()
     assert list(tables) == list(TABLES)
-    assert len(tables["missing"]) == 9 + 2 * 9
+    assert len(tables["missing"]) == 9 + 4 * 9
     assert list(tables["comparisons"].columns) == list(COMPARISON_COLUMNS)
     assert len(tables["comparisons"]) == 0
     assert len(tables["models"]) == 9
@@ -464,7 +507,7 @@ def test_models_hold_accuracies_of_the_right_images_and_every_measure(tmp_path):
         )
     summary = tables["models-summary"].set_index(["dataset", "loss", "measure"])
     for (dataset, loss), group in models.groupby(["dataset", "loss"]):
-        for measure in ("accuracy", "silhouette", "distance-ratio", "share_kept"):
+        for measure in ("accuracy", "silhouette", "distance-ratio", "ece", "pgd-accuracy:0.1"):
             row = summary.loc[dataset, loss, measure]
             assert row["mean"] == pytest.approx(group[measure].mean())
             assert row["sd"] == pytest.approx(group[measure].std(ddof=1))
@@ -474,12 +517,167 @@ def test_models_hold_accuracies_of_the_right_images_and_every_measure(tmp_path):
     assert set(directions["accuracy"]) == {"higher"}
 
 
-def test_accuracy_on_scenes_is_empty_where_there_are_none(tmp_path):
+def test_there_is_no_accuracy_on_scenes_where_there_are_none(tmp_path):
     results = Results(tmp_path)
     results.write_runs(np.random.default_rng(8), scenes=0)
     models = results.tables()["models"]
-    assert models["accuracy_scenes"].isna().all()
+    assert "accuracy_scenes" not in models
     assert models["accuracy"].notna().all()
+
+
+@pytest.fixture
+def failed(results):
+    """The results, of which one run diverged."""
+    run = Run("digits", "triplet", 1)
+    results.fail(run)
+    return results, run
+
+
+def test_a_failed_run_is_shown_with_status_epoch_and_reason_and_has_no_numbers(failed):
+    results, run = failed
+    models = results.tables(METRICS)["models"].set_index(["dataset", "loss", "seed"])
+    row = models.loc[(run.dataset, run.loss, run.seed)]
+    assert (row["status"], row["status_epoch"]) == ("diverged", 2)
+    assert row["status_reason"] == "the loss is not finite"
+    assert row["images_seen"] == 301
+    assert row[["accuracy", "silhouette", "ece"]].isna().all()
+    others = models.drop(index=[(run.dataset, run.loss, run.seed)])
+    assert set(others["status"]) == {"ok"}
+    assert others["status_epoch"].isna().all()
+    assert others["accuracy"].notna().all()
+
+
+def test_a_failed_run_takes_no_image_from_the_other_losses(failed):
+    results, _ = failed
+    models = results.tables(METRICS)["models"]
+    evaluated = {
+        loss: frame.query("split == 'evaluation'")["correct"].to_numpy()
+        for loss in ("cross-entropy", "supcon")
+        for frame in [
+            storage.read_table(results.root / Run("digits", loss, 1).folder / "predictions.parquet")
+        ]
+    }
+    kept = (evaluated["cross-entropy"] & evaluated["supcon"]).sum()
+    here = models.query("dataset == 'digits' and seed == 1 and loss != 'triplet'")
+    assert set(here["n_kept"]) == {kept}
+    assert kept > 0
+
+
+def test_a_failed_run_is_counted_and_compared_with_nothing(failed):
+    results, _ = failed
+    tables = results.tables(METRICS)
+    summary = tables["models-summary"].set_index(["dataset", "loss", "measure"])
+    row = summary.loc["digits", "triplet", "ece"]
+    assert (row["n_runs"], row["n_failed"], row["n_nan"]) == (2, 1, 0)
+    assert set(summary.query("dataset != 'digits' or loss != 'triplet'")["n_failed"]) == {0}
+    for name, axis in (("comparisons", "method"), ("models-comparisons", "measure")):
+        frame = tables[name]
+        touched = (frame["dataset"] == "digits") & (
+            (frame["loss"] == "triplet") | (frame["baseline"] == "triplet")
+        )
+        assert frame[axis].nunique() > 1
+        assert set(frame.loc[touched, "n_runs"]) == {2}
+        assert set(frame.loc[~touched, "n_runs"]) == {3}
+    scores = tables["summary"].query("dataset == 'digits' and loss == 'triplet'")
+    assert set(scores["n_runs"]) == {2}
+    assert set(scores["n_unavailable"]) == {20}
+
+
+def test_a_measure_without_a_value_is_counted_with_its_reason(results):
+    path = results.root / Run("digits", "triplet", 0).folder / "geometry.parquet"
+    frame = storage.read_table(path)
+    frame.loc[0, ["value", "reason"]] = [np.nan, "collapsed: all embeddings are equal"]
+    storage.write_table(path, frame)
+    summary = results.tables(METRICS)["models-summary"]
+    row = summary.query("dataset == 'digits' and loss == 'triplet' and measure == 'silhouette'")
+    assert row[["n_runs", "n_nan", "n_failed"]].to_numpy().tolist() == [[2, 1, 0]]
+    assert row["reason"].tolist() == ["collapsed: all embeddings are equal"]
+    assert set(summary.drop(index=row.index)["reason"]) == {""}
+
+
+def test_every_head_that_predictions_have_gets_its_accuracy(tmp_path):
+    results = Results(tmp_path)
+    rng = np.random.default_rng(3)
+    results.write_runs(rng)
+    expected = {}
+    for run in results.grid.runs():
+        path = tmp_path / run.folder / "predictions.parquet"
+        frame = storage.read_table(path)
+        frame["correct_knn"] = rng.random(len(frame)) < 0.5
+        storage.write_table(path, frame, OK)
+        expected[run.loss, run.seed] = frame.loc[frame["split"] == "test", "correct_knn"].mean()
+    models = results.tables()["models"]
+    for row in models.to_dict("records"):
+        assert row["accuracy_knn"] == pytest.approx(expected[row["loss"], row["seed"]])
+
+
+def test_models_are_compared_by_the_differences_of_their_runs(tmp_path):
+    results = Results(tmp_path, seeds=8)
+    results.write_runs(np.random.default_rng(4))
+    shift = {"cross-entropy": 0.0, "triplet": 0.2, "supcon": 0.0}
+    values = {}
+    for run in results.grid.runs():
+        path = tmp_path / run.folder / "trust.parquet"
+        frame = storage.read_table(path)
+        noise = np.random.default_rng([run.seed, len(run.loss)]).normal(0, 0.01)
+        frame.loc[frame["measure"] == "ece", "value"] = 0.3 + shift[run.loss] + noise
+        storage.write_table(path, frame)
+        values[run.loss, run.seed] = 0.3 + shift[run.loss] + noise
+    found = results.tables()["models-comparisons"].query("measure == 'ece'")
+    row = found.query("loss == 'triplet' and baseline == 'cross-entropy'").iloc[0]
+    differences = [values["triplet", s] - values["cross-entropy", s] for s in range(8)]
+    assert row["difference"] == pytest.approx(np.mean(differences))
+    assert min(differences) <= row["ci_low"] < np.mean(differences) < row["ci_high"]
+    assert row["ci_high"] <= max(differences)
+    assert row["p"] == pytest.approx(2 / 2**8)
+    # Of three comparisons of this measure, one has the third of the level to itself.
+    assert row["p_holm"] <= 3 * row["p"] + 1e-12
+    assert row["verdict"] == "worse"
+    assert (row["group"], row["direction"]) == ("calibration", "lower")
+
+
+def test_each_seed_is_compared_with_itself_only(tmp_path):
+    results = Results(tmp_path, seeds=4)
+    results.write_runs(np.random.default_rng(5))
+    gone = results.root / Run("digits", "triplet", 2).folder / "trust.parquet"
+    gone.unlink()
+    found = results.tables()["models-comparisons"].query("measure == 'ece' and loss == 'triplet'")
+    values = {
+        (loss, seed): storage.read_table(path).set_index("measure")["value"]["ece"]
+        for loss in ("cross-entropy", "triplet")
+        for seed in range(4)
+        if (path := results.root / Run("digits", loss, seed).folder / "trust.parquet").exists()
+    }
+    assert found["n_runs"].tolist() == [3]
+    kept = [values["cross-entropy", seed] for seed in (0, 1, 3)]
+    assert found["mean_baseline"].iloc[0] == pytest.approx(np.mean(kept))
+
+
+@pytest.mark.parametrize(
+    ("artifact", "change", "metadata", "said"),
+    [
+        ("trust", lambda f: f.assign(group="luck"), {}, "group 'luck'"),
+        ("trust", lambda f: pd.concat([f, f]), {}, "two rows"),
+        ("geometry", lambda f: f.drop(columns="reason"), {}, "no column"),
+        ("predictions", lambda f: f, {}, "no status"),
+        ("predictions", lambda f: f.drop(columns="correct"), OK, "no column"),
+    ],
+)
+def test_a_file_of_a_run_of_another_format_is_named(results, artifact, change, metadata, said):
+    path = results.root / Run("digits", "supcon", 0).folder / f"{artifact}.parquet"
+    storage.write_table(path, change(storage.read_table(path)), metadata)
+    missing = load_scores(results.root, results.cells).missing
+    assert missing[["loss", "seed", "artifact"]].to_numpy().tolist() == [
+        ["supcon", 0, f"{artifact}.parquet"]
+    ]
+    assert said in missing["reason"][0]
+
+
+def test_a_value_that_is_not_finite_never_passes_for_a_number(results):
+    path = results.root / Run("digits", "supcon", 0).folder / "trust.parquet"
+    storage.write_table(path, storage.read_table(path).assign(value=np.inf))
+    row = results.tables(METRICS)["models"].query("loss == 'supcon' and seed == 0").iloc[0]
+    assert np.isnan(row["ece"])
 
 
 # --- formats
@@ -497,7 +695,7 @@ def test_the_same_scores_give_the_same_bytes_whatever_the_order_of_rows_and_cell
     for path in results.root.rglob("*.parquet"):
         if "seed=" in str(path):
             shuffled = storage.read_table(path).sample(frac=1, random_state=0)
-            storage.write_table(path, shuffled)
+            storage.write_table(path, shuffled, storage.read_table_metadata(path))
     # By method, seed, dataset, then loss: each axis still has its names in the same order.
     results.cells = sorted(
         results.cells,
@@ -541,7 +739,8 @@ def test_every_column_of_every_table_is_described(results):
         described = dict(re.findall(r"^\| `(\S+)` \| (.+) \|$", sections[name], flags=re.M))
         assert list(described) == list(table)
         assert all(len(meaning) > 8 for meaning in described.values())
-        measures = {"silhouette", "distance-ratio"} if name == "models" else set()
+        dynamic = set(tables["models-summary"]["measure"]) - {"corruption-jpeg:1"}
+        measures = dynamic if name == "models" else set()
         assert set(COLUMNS[name]) == set(table) - measures
     with pytest.raises(ValueError, match="'more'"):
         readme({"summary": tables["summary"].assign(more=1)})

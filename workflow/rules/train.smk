@@ -20,7 +20,7 @@ rule train:
         mem_mb=lambda w, attempt: 3000 * attempt,
         runtime=lambda w, attempt: 60 * attempt,
     params:
-        training=lambda w: CONFIG.datasets[w.dataset].training_part(),
+        training=lambda w: CONFIG.datasets[w.dataset].training_part(w.loss),
         loss=lambda w: CONFIG.losses[w.loss].plain(),
         runtime={"device": CONFIG.device, "threads": CONFIG.threads},
         code=stage_hash("clarity.stages.train"),

@@ -13,5 +13,6 @@ prepare(
     Path(snakemake.output.evaluation),
     dataset=snakemake.wildcards.dataset,
     recipe=dataset_recipe(snakemake.params.recipe),
+    data=snakemake.params.data,
     **snakemake.params.evaluation,
 )

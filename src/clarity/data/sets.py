@@ -1,7 +1,7 @@
 """Image sets: own the arrays of a dataset (splits, evaluation set) and their files."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Self
 
 import numpy as np
@@ -21,6 +21,7 @@ class Splits:
         train_images: uint8 [N, C, H, W]; likewise ``test_images``.
         train_labels: int64 [N]; likewise ``test_labels``.
         class_names: one name a class.
+        origin: where the images came from, in words; "" if the recipe says it all.
     """
 
     train_images: np.ndarray
@@ -28,6 +29,7 @@ class Splits:
     test_images: np.ndarray
     test_labels: np.ndarray
     class_names: tuple[str, ...]
+    origin: str = ""
 
     def write(self, path: storage.StrPath) -> None:
         """Write the splits as `data.safetensors`."""
@@ -39,7 +41,7 @@ class Splits:
                 "test.images": self.test_images,
                 "test.labels": self.test_labels,
             },
-            {"classes": json.dumps(self.class_names)},
+            {"classes": json.dumps(self.class_names), "origin": self.origin},
         )
 
     @classmethod
@@ -57,6 +59,7 @@ class Splits:
                 arrays["test.images"],
                 arrays["test.labels"],
                 tuple(json.loads(metadata["classes"])),
+                metadata["origin"],
             )
         except KeyError as error:
             raise storage.CorruptArtifact(path, f"no {error}") from error
@@ -72,8 +75,10 @@ class EvaluationSet:
         images: uint8 [N, C, H, W].
         classes: int64 [N, 2]: (label, -1) for a single image, (a, b) for a scene of a and b.
         test_index: int64 [N]: the row in the test split, -1 for a scene.
-        masks: bool [N, 2, H, W], where the object of each class is; None if the dataset has none.
+        masks: bool [N, 2, H, W], where the object of each class is, all false where that is not
+            known; None if it is known of no image.
         class_names: one name a class.
+        origin: where the images came from, as in `Splits`.
     """
 
     images: np.ndarray
@@ -81,11 +86,31 @@ class EvaluationSet:
     test_index: np.ndarray
     masks: np.ndarray | None
     class_names: tuple[str, ...]
+    origin: str = ""
 
     @property
     def single(self) -> np.ndarray:
         """Which rows are single images, bool [N]; the others are two-class scenes."""
         return np.asarray(self.classes[:, 1] == NONE)
+
+    def with_scenes(self, images: np.ndarray, classes: np.ndarray, masks: np.ndarray) -> Self:
+        """Return the set with two-class scenes after its images.
+
+        Args:
+            images: uint8 [S, C, H, W].
+            classes: int64 [S, 2].
+            masks: bool [S, 2, H, W].
+        """
+        own = self.masks
+        if own is None:
+            own = np.zeros((len(self.images), *masks.shape[1:]), dtype=bool)
+        return replace(
+            self,
+            images=np.concatenate([self.images, images]),
+            classes=np.concatenate([self.classes, classes]),
+            test_index=np.concatenate([self.test_index, np.full(len(images), NONE)]),
+            masks=np.concatenate([own, masks]),
+        )
 
     def write(self, path: storage.StrPath) -> None:
         """Write the set as `evaluation.safetensors`."""
@@ -96,7 +121,8 @@ class EvaluationSet:
         }
         if self.masks is not None:
             arrays["masks"] = self.masks.astype(np.uint8)
-        storage.write_tensors(path, arrays, {"classes": json.dumps(self.class_names)})
+        metadata = {"classes": json.dumps(self.class_names), "origin": self.origin}
+        storage.write_tensors(path, arrays, metadata)
 
     @classmethod
     def read(cls, path: storage.StrPath) -> Self:
@@ -114,6 +140,7 @@ class EvaluationSet:
                 arrays["test_index"],
                 masks,
                 tuple(json.loads(metadata["classes"])),
+                metadata["origin"],
             )
         except KeyError as error:
             raise storage.CorruptArtifact(path, f"no {error}") from error

@@ -1,47 +1,69 @@
-"""Sources: own where the images of a dataset come from, one function for each source."""
+"""Sources: own which loader makes the splits of a dataset, and those of the packaged digits.
+
+The loaders of generated scenes, image folders and torchvision's classes live in modules of their
+own.
+"""
 
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from clarity.data import scenes
-from clarity.data.recipe import DatasetRecipe, MlxtendMnist, Scenes
-from clarity.data.sets import NONE, EvaluationSet, Splits
+from clarity.data import folders, mosaics, scenes, torchvision_source
+from clarity.data.recipe import DatasetRecipe, ImageFolder, MlxtendMnist, Scenes, Torchvision
+from clarity.data.sets import Splits
 from clarity.seeds import derive_seed
 
 
-def load_splits(recipe: DatasetRecipe, dataset: str) -> tuple[Splits, np.ndarray | None]:
+def load_splits(
+    recipe: DatasetRecipe, dataset: str, data: str | None = None
+) -> tuple[Splits, np.ndarray | None]:
     """Return the splits of a dataset and, where it has them, the masks of its test images.
 
     Args:
         recipe: the dataset.
         dataset: name of the recipe, the axis of all seeds here.
+        data: root of data folders; None is the working directory.
 
     Returns:
         The splits, and bool [N, 2, H, W] masks of the test images or None.
     """
-    if isinstance(recipe, MlxtendMnist):
-        return _mnist(recipe, dataset), None
-    return _scenes(recipe, dataset)
+    match recipe:
+        case MlxtendMnist():
+            return _mnist(recipe, dataset), None
+        case Scenes():
+            return _scenes(recipe, dataset)
+        case ImageFolder():
+            splits, masks = folders.load(recipe, dataset, data)
+        case Torchvision():
+            splits, masks = torchvision_source.load(recipe, dataset, data)
+    if masks is None:
+        return splits, None
+    # A single image has no second object.
+    return splits, np.stack([masks, np.zeros_like(masks)], axis=1)
 
 
-def with_scenes(single: EvaluationSet, recipe: Scenes, dataset: str, count: int) -> EvaluationSet:
-    """Append ``count`` two-class scenes to the single images."""
-    pairs = scenes.generate_pairs(
-        count,
-        split="test",
-        seed=derive_seed("scenes", dataset),
-        size=recipe.size,
-        classes=recipe.classes,
-    )
-    if single.masks is None:
-        raise ValueError(f"datasets.{dataset}: two-class scenes need masks of single images too")
-    return EvaluationSet(
-        np.concatenate([single.images, pairs.images]),
-        np.concatenate([single.classes, pairs.classes]),
-        np.concatenate([single.test_index, np.full(count, NONE)]),
-        np.concatenate([single.masks, pairs.masks.astype(bool)]),
-        single.class_names,
-    )
+def two_class_scenes(
+    recipe: DatasetRecipe, dataset: str, splits: Splits, count: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Return two-class scenes of a dataset that has them.
+
+    Args:
+        recipe: the dataset; its ``has_scenes`` is true.
+        dataset: name of the recipe, the axis of all seeds here.
+        splits: its images; mosaics are made of those of the test split.
+        count: number of scenes.
+
+    Returns:
+        uint8 [S, C, H, W] images, int64 [S, 2] classes and bool [S, 2, H, W] masks.
+    """
+    seed = derive_seed("scenes", dataset)
+    if isinstance(recipe, Scenes):
+        made = scenes.generate_pairs(
+            count, split="test", seed=seed, size=recipe.size, classes=recipe.classes
+        )
+        return made.images, made.classes, made.masks.astype(bool)
+    if recipe.mosaic is None:
+        raise ValueError(f"datasets.{dataset}.mosaic: missing, and nothing else makes scenes")
+    return mosaics.make(splits.test_images, splits.test_labels, count, recipe.mosaic, seed)
 
 
 def _mnist(recipe: MlxtendMnist, dataset: str) -> Splits:

@@ -5,7 +5,7 @@ run, of which that table holds the mean.
 """
 
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -123,7 +123,7 @@ def effects(
     figure.suptitle(title, fontsize=style.BASE_SIZE + 1, x=0.01, ha="left")
     if others:
         figure.legend(
-            handles=_keys({loss: looks[loss] for loss in others}),
+            handles=legend_keys({loss: looks[loss] for loss in others}),
             loc="outside lower center",
             ncols=min(len(others) + 4, 6),
             handletextpad=0.5,
@@ -195,44 +195,10 @@ def _draw_panel(
             alpha = 0.5 if method in controls else 1.0
             row = by_cell.get((method, loss))
             if row is None:
-                _draw_no_data(axes, y, "unavailable: not compared")
-                continue
-            if not np.isfinite(row["difference"]):
-                _draw_no_data(axes, y, "unavailable: no data")
+                no_data(axes, y, "unavailable: not compared")
                 continue
             mine = dots[(dots["method"] == method) & (dots["loss"] == loss)]
-            axes.plot(
-                mine["difference"],
-                np.full(len(mine), y + DOTS_BELOW),
-                linestyle="",
-                marker="o",
-                markersize=2.0,
-                markeredgewidth=0,
-                color=look.colour,
-                alpha=0.7 * alpha,
-                zorder=4,
-            )
-            if np.isfinite(row["ci_low"]):
-                axes.plot(
-                    [row["ci_low"], row["ci_high"]],
-                    [y, y],
-                    color=look.colour,
-                    lw=1.1,
-                    alpha=alpha,
-                    solid_capstyle="butt",
-                    zorder=2,
-                )
-            axes.plot(
-                row["difference"],
-                y,
-                marker=look.marker,
-                markersize=4.6,
-                markerfacecolor=look.colour if row["verdict"] in SIGNIFICANT else "white",
-                markeredgecolor=look.colour,
-                markeredgewidth=1.0,
-                alpha=alpha,
-                zorder=3,
-            )
+            draw_difference(axes, row, mine["difference"], y, look, alpha)
     axes.set_yticks(list(places.values()), list(places) if names else [])
     axes.tick_params(axis="y", length=0)
     for label, method in zip(axes.get_yticklabels(), places, strict=False):
@@ -243,7 +209,7 @@ def _draw_panel(
     axes.xaxis.set_major_locator(MaxNLocator(5))
     axes.set_xlabel("difference")
     axes.set_title(_counts(rows), loc="right", fontsize=style.TINY_SIZE, fontweight="normal")
-    _mark_direction(axes, str(rows.iloc[0]["direction"]))
+    mark_direction(axes, str(rows.iloc[0]["direction"]))
 
 
 def _counts(rows: pd.DataFrame) -> str:
@@ -252,7 +218,54 @@ def _counts(rows: pd.DataFrame) -> str:
     return f"n: {span(known['n_runs'])} runs, {span(known['n_images'])} image pairs"
 
 
-def _draw_no_data(axes: Axes, y: float, words: str) -> None:
+def draw_difference(
+    axes: Axes,
+    row: Mapping[Hashable, Any],
+    runs: pd.Series,
+    y: float,
+    look: style.LossStyle,
+    alpha: float = 1.0,
+) -> None:
+    """Draw one row of comparisons at the height ``y``: runs, interval and mean, or "no data"."""
+    if not np.isfinite(row["difference"]):
+        no_data(axes, y, "unavailable: no data")
+        return
+    axes.plot(
+        runs,
+        np.full(len(runs), y + DOTS_BELOW),
+        linestyle="",
+        marker="o",
+        markersize=2.0,
+        markeredgewidth=0,
+        color=look.colour,
+        alpha=0.7 * alpha,
+        zorder=4,
+    )
+    if np.isfinite(row["ci_low"]):
+        axes.plot(
+            [row["ci_low"], row["ci_high"]],
+            [y, y],
+            color=look.colour,
+            lw=1.1,
+            alpha=alpha,
+            solid_capstyle="butt",
+            zorder=2,
+        )
+    axes.plot(
+        row["difference"],
+        y,
+        marker=look.marker,
+        markersize=4.6,
+        markerfacecolor=look.colour if row["verdict"] in SIGNIFICANT else "white",
+        markeredgecolor=look.colour,
+        markeredgewidth=1.0,
+        alpha=alpha,
+        zorder=3,
+    )
+
+
+def no_data(axes: Axes, y: float, words: str) -> None:
+    """Write at the height ``y`` why nothing is drawn there."""
     axes.text(
         0.5,
         y,
@@ -267,7 +280,8 @@ def _draw_no_data(axes: Axes, y: float, words: str) -> None:
     )
 
 
-def _mark_direction(axes: Axes, direction: str) -> None:
+def mark_direction(axes: Axes, direction: str) -> None:
+    """Write at the better end of the horizontal axis that it is better."""
     if direction == "none":
         return
     right = direction == "higher"
@@ -286,7 +300,7 @@ def _mark_direction(axes: Axes, direction: str) -> None:
     )
 
 
-def _keys(looks: dict[str, style.LossStyle]) -> list[Line2D]:
+def legend_keys(looks: Mapping[str, style.LossStyle]) -> list[Line2D]:
     """Return the legend: the losses, then the meaning of the signs."""
 
     def key(label: str, **look: Any) -> Line2D:

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 FORMATS = ("svg", "png")
 
 #: Kinds of figures of which there is one a dataset, in the order of the report.
-DATASET_KINDS = ("gallery", "training", "embeddings")
+DATASET_KINDS = ("gallery", "training", "embeddings", "measures")
 
 #: The kind of figure of which there is one a metric.
 METRIC_KIND = "effects"

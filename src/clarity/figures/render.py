@@ -18,14 +18,17 @@ from clarity.figures import names, style
 from clarity.figures.effects import effects, run_differences
 from clarity.figures.embeddings import Embedded, embeddings
 from clarity.figures.gallery import Examples, choose_images, gallery, number_of_images
+from clarity.figures.measures import measures
 from clarity.figures.training import training
 from clarity.grid import Cell, Grid, Run
 from clarity.statistics.comparisons import mark_correct
-from clarity.tables.load import load_scores
+from clarity.tables.load import PREDICTIONS, load_scores, read_status
 
 T = TypeVar("T")
 
 SILHOUETTE = "silhouette"
+#: The tables that are drawn.
+DRAWN = ("comparisons", "models", "models-comparisons")
 
 
 def render_all(
@@ -62,25 +65,33 @@ def render_all(
         The files that were written.
 
     Raises:
-        clarity.storage.CorruptArtifact: if the table `comparisons` is missing, or any file is
-            there and cannot be read.
+        clarity.storage.CorruptArtifact: if a table of `DRAWN` is missing, or any file is there and
+            cannot be read.
     """
     source, target = Path(root), Path(out_dir)
     grid = Grid(datasets, losses, seeds, methods)
+    folder = Path(tables or source / "tables")
+    compared = {name: storage.read_table(folder / f"{name}.parquet") for name in DRAWN}
     drawers: dict[str, Callable[[str], Figure]] = {
         "gallery": lambda name: _gallery(source, name, grid, baseline, controls),
         "training": lambda name: _training(source, name, grid, baseline),
         "embeddings": lambda name: _embeddings(source, name, grid, baseline),
+        "measures": lambda name: measures(
+            compared["models-comparisons"],
+            compared["models"],
+            dataset=name,
+            losses=losses,
+            baseline=baseline,
+        ),
     }
     files: list[Path] = []
     for dataset in datasets:
         for kind in names.DATASET_KINDS:
             files += style.save(drawers[kind](dataset), target, names.stem(kind, dataset))
-    comparisons = storage.read_table(Path(tables or source / "tables") / "comparisons.parquet")
     runs = _runs(source, grid, metrics, baseline, correct_only)
     for metric in metrics:
         figure = effects(
-            comparisons,
+            compared["comparisons"],
             runs,
             metric=metric,
             datasets=datasets,
@@ -103,8 +114,9 @@ def _gallery(
     runs = [Run(dataset, loss, grid.seeds[0]) for loss in grid.losses]
     correct = np.ones(len(arrays["classes"]), dtype=bool)
     for run in runs:
-        predictions = _read(root, f"{run.folder}/predictions.parquet", storage.read_table)
-        if not isinstance(predictions, str):
+        predictions = _read(root, f"{run.folder}/{PREDICTIONS}", storage.read_table)
+        # A run that failed has no rows, and takes no image from the others.
+        if not isinstance(predictions, str) and len(predictions):
             mine = predictions[predictions["split"] == "evaluation"].sort_values("image")
             correct &= mine["correct"].to_numpy(dtype=bool)
     count = number_of_images(len(grid.losses))
@@ -170,13 +182,16 @@ def _embeddings(root: Path, dataset: str, grid: Grid, baseline: str) -> Figure:
 
 
 def _embedded(root: Path, run: Run) -> Embedded | str:
+    status = _read(root, f"{run.folder}/{PREDICTIONS}", read_status)
+    if isinstance(status, str):
+        return status
+    if status.failed:
+        return str(status)
     vectors = _read(root, f"{run.folder}/embeddings.safetensors", storage.read_tensors)
-    predictions = _read(root, f"{run.folder}/predictions.parquet", storage.read_table)
+    predictions = storage.read_table(root / run.folder / PREDICTIONS)
     geometry = _read(root, f"{run.folder}/geometry.parquet", storage.read_table)
     if isinstance(vectors, str):
         return vectors
-    if isinstance(predictions, str):
-        return predictions
     if isinstance(geometry, str):
         return geometry
     test = predictions[predictions["split"] == "test"].sort_values("image")

@@ -19,6 +19,7 @@ from clarity.figures import names
 from clarity.figures.words import count, span
 from clarity.grid import Grid
 from clarity.report import findings
+from clarity.tables.measures import is_single_severity, meaning
 from clarity.tables.names import TABLES
 from clarity.tables.write import describe
 
@@ -46,6 +47,14 @@ KINDS: dict[str, tuple[str, str]] = {
         "are neighbours; distances between groups and their sizes mean nothing. Accuracy by the "
         "head; silhouette of the embeddings themselves, not of this picture.",
     ),
+    "measures": (
+        "svg",
+        "Models compared with those of the baseline by accuracy, calibration, geometry of the test "
+        "embeddings, detection of images of another dataset, and accuracy under attack and on "
+        "corrupted images: mean difference over training runs, paired by seed, with its bootstrap "
+        "interval; small dots are training runs. Hollow: inconclusive. Each measure has its own "
+        "scale.",
+    ),
     "effects": (
         "svg",
         "Difference to the baseline, with its bootstrap interval; small dots are training runs. "
@@ -66,13 +75,25 @@ METRIC_TITLES = {
 }
 
 #: Columns whose values can be picked from a list.
-FILTERS = ("dataset", "method", "metric", "category", "loss", "baseline", "verdict")
+FILTERS = (
+    "dataset",
+    "method",
+    "metric",
+    "group",
+    "measure",
+    "category",
+    "loss",
+    "baseline",
+    "status",
+    "verdict",
+)
 
 #: What is looked for most comes first: a table may be wider than the window.
 COMPARISON_COLUMNS = (
     "dataset",
     "method",
     "metric",
+    "measure",
     "loss",
     "baseline",
     "verdict",
@@ -85,9 +106,16 @@ COMPARISON_COLUMNS = (
     "mean_baseline",
     "n_runs",
     "n_images",
+    "group",
     "category",
     "direction",
 )
+
+#: The groups of measures of models that the page shows together, by the title of their table.
+MODEL_TABLES = {
+    "accuracy": ("accuracy", "geometry"),
+    "trust": ("calibration", "out-of-distribution", "adversarial", "corruption"),
+}
 
 WORKS = (
     (
@@ -201,7 +229,10 @@ def build_report(
             confidence=confidence,
         ),
         verdicts=_verdict_rows(compared, others),
-        models=_models(frames["models-summary"]),
+        failures=findings.failures(frames["models"]),
+        models={
+            name: _models(frames["models-summary"], groups) for name, groups in MODEL_TABLES.items()
+        },
         controls=findings.controls_say(places),
         places=places.to_dict("records"),
         metrics=_metric_rows(metrics),
@@ -209,13 +240,18 @@ def build_report(
             _table("comparisons", "Comparisons of losses", _with_interval(comparisons)),
             _table("summary", "Summary of each loss", summary),
             _table("models", "Training runs", frames["models"]),
+            _table(
+                "models-comparisons",
+                "Comparisons of models",
+                _with_interval(frames["models-comparisons"]),
+            ),
         ],
         missing=_table("missing", "Missing files", frames["missing"]),
         coverage=_table("coverage", "Scores that are not numbers", _gaps(frames["coverage"])),
         excluded=_excluded(frames["models"]),
         left_out=_left_out(summary),
         dataset_pictures={
-            dataset: [pictures.get(kind, dataset) for kind in names.DATASET_KINDS]
+            dataset: {kind: pictures.get(kind, dataset) for kind in names.DATASET_KINDS}
             for dataset in grid.datasets
         },
         effect_pictures=_by_category(
@@ -309,7 +345,7 @@ def _with_interval(comparisons: pd.DataFrame) -> pd.DataFrame:
     """Put both ends of the interval into one column."""
     ends = zip(comparisons["ci_low"], comparisons["ci_high"], strict=True)
     shown = comparisons.assign(interval=pd.Series(list(ends), comparisons.index, dtype=object))
-    return shown[list(COMPARISON_COLUMNS)]
+    return shown[[column for column in COMPARISON_COLUMNS if column in shown]]
 
 
 def _verdict_rows(compared: pd.DataFrame, others: Sequence[str]) -> list[dict[str, Any]]:
@@ -321,22 +357,28 @@ def _verdict_rows(compared: pd.DataFrame, others: Sequence[str]) -> list[dict[st
     return rows
 
 
-def _models(models_summary: pd.DataFrame) -> dict[str, Any]:
-    """Return accuracy and geometry of each dataset and loss, mean ± sd over runs."""
-    # A measure that no run has is no column; how many images are kept is told elsewhere.
-    known = models_summary[(models_summary["n_runs"] > 0) & (models_summary["direction"] != "none")]
-    measures = sorted(known["measure"].unique(), key=lambda name: not name.startswith("accuracy"))
+def _models(models_summary: pd.DataFrame, groups: Collection[str]) -> dict[str, Any]:
+    """Return some groups of measures of each dataset and loss, mean ± sd over runs."""
+    known = models_summary[models_summary["group"].isin(list(groups))]
+    known = known[~known["measure"].map(is_single_severity).astype(bool)]
+    measures = list(known["measure"].unique())
     rows = []
-    for (dataset, loss), block in models_summary.groupby(["dataset", "loss"], sort=False):
+    for (dataset, loss), block in known.groupby(["dataset", "loss"], sort=False):
         by_measure = block.set_index("measure")
-        runs = int(by_measure["n_runs"].max())
         values = [
             _mean_and_sd(by_measure["mean"].get(m, math.nan), by_measure["sd"].get(m, math.nan))
             for m in measures
         ]
-        rows.append({"dataset": dataset, "loss": loss, "runs": runs, "values": values})
+        runs, failed = int(by_measure["n_runs"].max()), int(by_measure["n_failed"].max())
+        rows.append(
+            {"dataset": dataset, "loss": loss, "runs": runs, "failed": failed, "values": values}
+        )
     directions = dict(zip(known["measure"], known["direction"], strict=True))
-    return {"measures": [(m, directions[m]) for m in measures], "rows": rows}
+    return {
+        "measures": [(m, directions[m], meaning(m)) for m in measures],
+        "rows": rows,
+        "any_failed": any(row["failed"] for row in rows),
+    }
 
 
 def _mean_and_sd(mean: float, sd: float) -> str:
@@ -378,7 +420,8 @@ def _excluded(models: pd.DataFrame) -> list[dict[str, Any]]:
             "kept": span(block["n_kept"]),
             "share": span(block["share_kept"].dropna().round(2), "{:.2f}"),
         }
-        for dataset, block in models.groupby("dataset", sort=False)
+        # A run that failed classifies no image, and takes none from the others.
+        for dataset, block in models[models["n_evaluation"] > 0].groupby("dataset", sort=False)
     ]
 
 

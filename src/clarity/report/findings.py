@@ -13,6 +13,7 @@ import pandas as pd
 
 from clarity.figures.words import count
 from clarity.statistics.significance import smallest_p
+from clarity.tables.load import NOT_THERE, OK
 
 #: The category that the question of CLarity is about.
 MAIN_CATEGORY = "contrastivity"
@@ -278,6 +279,27 @@ def _accuracies(models_summary: pd.DataFrame) -> list[str]:
     return [
         "Accuracy is a confounder, since a better classifier may be easier to explain; mean test "
         f"accuracy by loss: {'; '.join(parts)}."
+    ]
+
+
+def failures(models: pd.DataFrame) -> list[str]:
+    """Say in sentences which training runs failed, each with the epoch and the reason.
+
+    Args:
+        models: the table of that name.
+    """
+    failed = models[~models["status"].isin([OK, NOT_THERE])]
+    if failed.empty:
+        return []
+    verb = "was" if len(failed) == 1 else "were"
+    return [
+        f"{len(failed)} of {count(len(models), 'training run')} failed, {verb} not explained and "
+        f"{verb} compared with nothing:",
+        *(
+            f"{run['dataset']}, {run['loss']}, seed {run['seed']}: {run['status']} in epoch "
+            f"{run['status_epoch']:g}, {run['status_reason']}."
+            for run in failed.to_dict("records")
+        ),
     ]
 
 

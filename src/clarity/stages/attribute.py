@@ -51,10 +51,14 @@ def attribute_run(
     """
     inputs = {path.name: storage.digest(path) for path in (model, evaluation, predictions)}
     failures: list[Exception] = []
+    trained = classifier.status(model)
     with deterministic(device, threads) as chosen:
         network = classifier.load(model, chosen)
         images = EvaluationSet.read(evaluation)
-        classes = explained_classes(images, storage.read_table(predictions))
+        failed = trained["status"] != "ok"
+        classes = (
+            images.classes if failed else explained_classes(images, storage.read_table(predictions))
+        )
         pixels = to_input(images.images, chosen)
         targets = torch.from_numpy(classes).to(chosen)
         for name, path in cells.items():
@@ -67,6 +71,11 @@ def attribute_run(
                 continue
             metadata = {"fingerprint": mark, "recipe": json.dumps(recipe, sort_keys=True)}
             try:
+                if failed:
+                    raise MethodUnavailable(
+                        f"training {trained['status']} in epoch {trained['epoch']}: "
+                        f"{trained['reason']}"
+                    )
                 maps = _maps(Explainer(methods[name], network), pixels, targets, batch_size)
             except MethodUnavailable as error:
                 metadata |= {"status": "unavailable", "reason": str(error)}

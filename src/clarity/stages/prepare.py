@@ -4,58 +4,54 @@ from pathlib import Path
 
 import numpy as np
 
-from clarity.data.recipe import DatasetRecipe, Scenes
+from clarity.data.recipe import DatasetRecipe
+from clarity.data.selection import stratified
 from clarity.data.sets import NONE, EvaluationSet
-from clarity.data.sources import load_splits, with_scenes
+from clarity.data.sources import load_splits, two_class_scenes
 from clarity.seeds import derive_seed
 
 
 def prepare(
-    data: Path,
+    splits: Path,
     evaluation: Path,
     *,
     dataset: str,
     recipe: DatasetRecipe,
     images: int,
     scene_images: int,
+    data: str | None = None,
 ) -> None:
     """Make a dataset's splits and its evaluation set.
 
     Args:
-        data: where the splits go.
+        splits: where the splits go.
         evaluation: where the evaluation set goes.
         dataset: name of the recipe, the axis of all seeds here.
         recipe: the dataset.
         images: number of single images to explain; at most the test split has.
         scene_images: number of two-class scenes, for datasets that have them.
+        data: root of data folders; None is the working directory.
+
+    Raises:
+        ValueError: if the test split has fewer than ``images``.
     """
-    splits, masks = load_splits(recipe, dataset)
-    splits.write(data)
-    rows = _stratified(splits.test_labels, images, derive_seed("evaluation", dataset))
-    labels = splits.test_labels[rows]
-    single = EvaluationSet(
-        splits.test_images[rows],
+    made, masks = load_splits(recipe, dataset, data)
+    if images > len(made.test_labels):
+        raise ValueError(
+            f"evaluation.images: found {images}, wanted at most {len(made.test_labels)}, the test "
+            f"images of '{dataset}'"
+        )
+    made.write(splits)
+    rows = stratified(made.test_labels, images, derive_seed("evaluation", dataset))
+    labels = made.test_labels[rows]
+    explained = EvaluationSet(
+        made.test_images[rows],
         np.stack([labels, np.full_like(labels, NONE)], axis=1),
         rows,
         None if masks is None else masks[rows],
-        splits.class_names,
+        made.class_names,
+        made.origin,
     )
-    if isinstance(recipe, Scenes):
-        single = with_scenes(single, recipe, dataset, scene_images)
-    single.write(evaluation)
-
-
-def _stratified(labels: np.ndarray, count: int, seed: int) -> np.ndarray:
-    """Pick ``count`` rows, as evenly over the classes as may be, class by class in turn."""
-    if count > len(labels):
-        raise ValueError(
-            f"evaluation.images: found {count}, wanted at most {len(labels)}, the test images"
-        )
-    order = np.random.default_rng(seed).permutation(len(labels))
-    shuffled = labels[order]
-    # The place of each image among those of its class: sorting by it deals the classes in turn.
-    turn = np.zeros(len(labels), dtype=np.int64)
-    for label in np.unique(labels):
-        members = shuffled == label
-        turn[members] = np.arange(members.sum())
-    return np.asarray(order[np.lexsort((shuffled, turn))][:count])
+    if recipe.has_scenes:
+        explained = explained.with_scenes(*two_class_scenes(recipe, dataset, made, scene_images))
+    explained.write(evaluation)

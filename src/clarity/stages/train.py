@@ -14,7 +14,9 @@ from clarity.losses.recipe import LossRecipe
 from clarity.models import classifier
 from clarity.models.geometry import geometry
 from clarity.runtime import deterministic
-from clarity.training import embed, predict, split_validation, train
+from clarity.training.batches import part
+from clarity.training.fit import train
+from clarity.training.heads import embed, predict
 
 
 def train_run(
@@ -30,55 +32,69 @@ def train_run(
 ) -> None:
     """Train one run and write its model, history, predictions, geometry, embeddings and manifest.
 
+    If training fails (it diverges, or the embeddings collapse), that is the run's status, with the
+    epoch, in the metadata of model and predictions; predictions, geometry and embeddings then have
+    no rows, so that no bad number passes for a result.
+
     Args:
         data: the dataset's `data.safetensors`.
         evaluation: the dataset's `evaluation.safetensors`.
         folder: the run's folder.
         run: its place in the grid.
-        training: how every loss is trained on this dataset.
+        training: how the loss is trained on this dataset.
         loss: the loss.
         device: "auto", "cpu" or "cuda".
         threads: threads for torch and numpy.
 
     Raises:
         clarity.storage.CorruptArtifact: if an input cannot be read.
-        FloatingPointError: if the loss is not finite; names the run and the epoch.
     """
     started = time.perf_counter()
-    splits, images = Splits.read(data), EvaluationSet.read(evaluation)
+    splits, explained = Splits.read(data), EvaluationSet.read(evaluation)
     with deterministic(device, threads) as chosen:
-        fit, held_out = split_validation(splits, training.validation, run.dataset)
-        try:
-            model, history = train(
-                fit,
-                held_out,
-                len(splits.class_names),
-                training,
-                loss,
-                dataset=run.dataset,
-                seed=run.seed,
-                device=chosen,
-            )
-        except FloatingPointError as error:
-            error.add_note(f"while training {run.folder}")
-            raise
-        tested = embed(model, splits.test_images, chosen)
-        explained = embed(model, images.images, chosen)
+        parts = part(splits.train_images, splits.train_labels, training, run.dataset)
+        trained = train(
+            parts,
+            len(splits.class_names),
+            training,
+            loss,
+            dataset=run.dataset,
+            seed=run.seed,
+            device=chosen,
+        )
+        fitted = time.perf_counter()
+        model, ok = trained.model, trained.status.ok
         labels = np.stack([splits.test_labels, np.full_like(splits.test_labels, NONE)], axis=1)
+        images = {
+            "test": (splits.test_images, labels),
+            "evaluation": (explained.images, explained.classes),
+        }
+        kept = {
+            name: embed(model, pixels if ok else pixels[:0], chosen)
+            for name, (pixels, _) in images.items()
+        }
         predictions = pd.concat(
             [
-                predict(model, tested, labels, "test"),
-                predict(model, explained, images.classes, "evaluation"),
+                predict(model, kept[name], classes if ok else classes[:0], name)
+                for name, (_, classes) in images.items()
             ],
             ignore_index=True,
         )
-        embeddings = {"test": tested.cpu().numpy(), "evaluation": explained.cpu().numpy()}
-        measures = geometry(embeddings["test"], splits.test_labels)
-    classifier.save(model, folder / "model.safetensors")
-    storage.write_table(folder / "history.parquet", history)
-    storage.write_table(folder / "predictions.parquet", predictions)
+        embeddings = {name: value.cpu().numpy() for name, value in kept.items()}
+        measures = geometry(
+            embeddings["test"], splits.test_labels if ok else splits.test_labels[:0]
+        )
+    status = vars(trained.status)
+    classifier.save(model, folder / "model.safetensors", loss=trained.loss, status=status)
+    storage.write_table(folder / "history.parquet", trained.history)
+    storage.write_table(
+        folder / "predictions.parquet",
+        predictions,
+        {key: str(value) for key, value in status.items()},
+    )
     storage.write_table(folder / "geometry.parquet", measures)
     storage.write_tensors(folder / "embeddings.safetensors", embeddings)
+    seen = int(trained.history["images_seen"].iloc[-1])
     storage.write_json(
         folder / "manifest.json",
         {
@@ -86,15 +102,20 @@ def train_run(
             "dataset": training.plain(),
             "loss": loss.plain(),
             "inputs": {path.name: storage.digest(path) for path in (data, evaluation)},
+            "status": status,
             "model": {
                 "sha256": storage.digest(folder / "model.safetensors"),
-                "parameters": sum(weights.numel() for weights in model.parameters()),
-                "temperature": float(model.temperature),
-                "prototype_temperature": float(model.prototype_temperature),
+                "parameters": sum(weights.numel() for weights in model.encoder.parameters()),
+                "parameters_of_loss": sum(w.numel() for w in trained.loss.parameters()),
+                "temperatures": dict(
+                    zip(classifier.HEADS, map(float, model.temperatures), strict=True)
+                ),
             },
+            "images_seen": seen,
             "device": provenance.device_name(chosen),
             "threads": threads,
             "seconds": round(time.perf_counter() - started, 3),
+            "images_per_second": round(seen / (fitted - started), 1),
             **provenance.environment(),
         },
     )

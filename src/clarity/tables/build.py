@@ -6,6 +6,7 @@ rows without numbers in the others. Every row of a score file is counted in exac
 """
 
 from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pandas as pd
@@ -13,12 +14,22 @@ import pandas as pd
 from clarity.grid import Cell
 from clarity.statistics.comparisons import MetricInfo, Settings, compare, mark_correct
 from clarity.storage import StrPath
-from clarity.tables.load import MISSING_COLUMNS, SCORES, STATUSES, Loaded, load_scores
+from clarity.tables.load import (
+    MISSING_COLUMNS,
+    NOT_THERE,
+    OK,
+    SCORES,
+    STATUSES,
+    Loaded,
+    load_scores,
+)
+from clarity.tables.measures import GROUPS, is_single_severity, place
 
 #: A reason that holds this word says that the map had one value everywhere.
 CONSTANT = "constant"
 
 _CELL = ["dataset", "method", "metric"]
+_RUN = ["dataset", "loss", "seed"]
 
 
 def build_tables(
@@ -45,9 +56,9 @@ def build_tables(
         strict: raise at the first file that is missing or cannot be read.
 
     Returns:
-        comparisons, summary, models, models-summary, coverage and missing. The columns are
-        described in `clarity.tables.write.COLUMNS`. Scores of a metric that the grid does not
-        name are left out and stand in missing.
+        comparisons, summary, models, models-summary, models-comparisons, coverage and missing. The
+        columns are described in `clarity.tables.write.COLUMNS`. Scores of a metric that the grid
+        does not name are left out and stand in missing.
 
     Raises:
         clarity.storage.CorruptArtifact: if ``strict`` and a file is missing or cannot be read.
@@ -58,12 +69,13 @@ def build_tables(
     scores, stale = _only_metrics(loaded.scores, list(metrics))
     evaluated = loaded.predictions[loaded.predictions["split"] == "evaluation"]
     scores["correct"] = mark_correct(scores, evaluated)
-    models = models_table(loaded)
+    measures = model_measures(loaded)
     return {
         "comparisons": compare(scores, baseline, metrics, settings, controls),
         "summary": summary_table(scores, metrics, settings),
-        "models": models,
-        "models-summary": models_summary_table(models, loaded.geometry),
+        "models": models_table(loaded, measures),
+        "models-summary": models_summary_table(loaded, measures),
+        "models-comparisons": models_comparisons_table(loaded, measures, baseline, settings),
         "coverage": coverage_table(scores, loaded.cells),
         "missing": pd.concat([loaded.missing, stale], ignore_index=True),
     }
@@ -154,60 +166,158 @@ def summary_table(
     ]
 
 
-def models_table(loaded: Loaded) -> pd.DataFrame:
-    """Describe each training run: its accuracies, its evaluation images and its geometry.
+@dataclass(frozen=True)
+class _Measure:
+    """What a comparison must know of a measure of models: its group stands for the category."""
+
+    category: str
+    direction: str
+
+
+def model_measures(loaded: Loaded) -> pd.DataFrame:
+    """Return everything that was measured of each model, one number a training run.
 
     Returns:
-        One row a (dataset, loss, seed), with one column for each measure of geometry that any run
-        has. Runs without predictions or geometry have no numbers.
+        dataset, loss (as strings), seed, group and measure (categorical, in the order of the
+        tables), value, direction, reason: one row a (run, measure), in that order.
     """
-    axes = ["dataset", "loss", "seed"]
-    runs = dict.fromkeys(cell.run for cell in loaded.cells)
-    frame = pd.DataFrame([(run.dataset, run.loss, run.seed) for run in runs], columns=axes)
-    predictions = _plain(loaded.predictions, axes)
+    predictions = _plain(loaded.predictions, ["dataset", "loss"])
+    heads = [str(name) for name in predictions if str(name).startswith("correct")]
     test = predictions[predictions["split"] == "test"]
-    evaluation = predictions[predictions["split"] == "evaluation"]
-    scenes = evaluation[evaluation["second_label"] >= 0]
-    kept = evaluation.groupby(["dataset", "seed", "image"])["correct"].transform("all")
-    geometry = _plain(loaded.geometry, axes)
-    for part in (
-        test.groupby(axes).agg(
-            accuracy=("correct", "mean"), accuracy_prototype=("correct_prototype", "mean")
-        ),
-        scenes.groupby(axes).agg(
-            accuracy_scenes=("correct", "mean"),
-            accuracy_scenes_prototype=("correct_prototype", "mean"),
-        ),
-        evaluation.assign(kept=kept)
-        .groupby(axes)
-        .agg(n_evaluation=("kept", "size"), n_kept=("kept", "sum"), share_kept=("kept", "mean")),
-        geometry.pivot(index=axes, columns="measure", values="value"),
+    scenes = predictions[
+        (predictions["split"] == "evaluation") & (predictions["second_label"] >= 0)
+    ]
+    parts = []
+    for rows, start, chosen in (
+        (test, "accuracy", heads),
+        (scenes, "accuracy_scenes", ["correct", "correct_prototype"]),
     ):
-        frame = frame.merge(part.reset_index(), on=axes, how="left")
-    counts = ["n_evaluation", "n_kept"]
-    frame[counts] = frame[counts].fillna(0).astype(np.int64)
+        names = {head: head.replace("correct", start, 1) for head in chosen}
+        shares = rows.groupby(_RUN, sort=False)[chosen].mean().rename(columns=names)
+        long = shares.reset_index().melt(_RUN, var_name="measure")
+        parts.append(long.assign(group="accuracy", direction="higher", reason=""))
+    # The stage `trust` measures the accuracy of the linear head once more, to be whole by itself.
+    stored = loaded.measures[loaded.measures["measure"] != "accuracy"]
+    parts.append(_plain(stored, ["dataset", "loss"]))
+    frame = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
+    frame["group"] = pd.Categorical(frame["group"], GROUPS)
+    frame["measure"] = pd.Categorical(
+        frame["measure"], sorted(frame["measure"].unique(), key=place)
+    )
+    runs = loaded.runs[_RUN].reset_index(names="run")
+    frame = frame.merge(runs, on=_RUN).sort_values(["run", "group", "measure"])
+    columns = [*_RUN, "group", "measure", "value", "direction", "reason"]
+    return frame[columns].reset_index(drop=True)
+
+
+def _known_measures(measures: pd.DataFrame) -> pd.DataFrame:
+    """Return measure (as strings), group and direction of every measure, in the tables' order."""
+    known = measures[["measure", "group", "direction"]].drop_duplicates("measure")
+    return known.sort_values(["group", "measure"]).astype({"measure": "str"})
+
+
+def models_table(loaded: Loaded, measures: pd.DataFrame) -> pd.DataFrame:
+    """Describe each training run: how it ended, its evaluation images and what it measures.
+
+    Args:
+        loaded: for the runs and their predictions.
+        measures: what `model_measures` returns.
+
+    Returns:
+        One row a (dataset, loss, seed), with one column for each measure that any run has, but for
+        accuracies at single severities of corruption. Runs without files have no numbers.
+    """
+    predictions = _plain(loaded.predictions, ["dataset", "loss"])
+    evaluation = predictions[predictions["split"] == "evaluation"]
+    kept = evaluation.groupby(["dataset", "seed", "image"])["correct"].transform("all")
+    counts = (
+        evaluation.assign(kept=kept)
+        .groupby(_RUN)
+        .agg(n_evaluation=("kept", "size"), n_kept=("kept", "sum"), share_kept=("kept", "mean"))
+    )
+    names = [name for name in _known_measures(measures)["measure"] if not is_single_severity(name)]
+    plain = measures.astype({"measure": "str"})
+    wide = plain.pivot(index=_RUN, columns="measure", values="value")[names]
+    accuracies = [name for name in names if name.startswith("accuracy")]
+    frame = loaded.runs
+    for part in (wide[accuracies], counts, wide.drop(columns=accuracies)):
+        frame = frame.merge(part.reset_index(), on=_RUN, how="left")
+    numbers = ["n_evaluation", "n_kept"]
+    frame[numbers] = frame[numbers].fillna(0).astype(np.int64)
     return frame
 
 
-def models_summary_table(models: pd.DataFrame, geometry: pd.DataFrame) -> pd.DataFrame:
-    """Summarise the models of each dataset and loss over their seeds, one row a measure."""
+def models_summary_table(loaded: Loaded, measures: pd.DataFrame) -> pd.DataFrame:
+    """Summarise the models of each dataset and loss over their seeds.
+
+    Args:
+        loaded: for the runs and how they ended.
+        measures: what `model_measures` returns.
+
+    Returns:
+        One row a (dataset, loss, measure that any loss has on the dataset).
+    """
     axes = ["dataset", "loss"]
-    columns = [str(name) for name in models]
-    directions = {name: "higher" for name in columns if name.startswith("accuracy")}
-    directions["share_kept"] = "none"
-    directions |= dict(zip(geometry["measure"], geometry["direction"], strict=True))
-    measures = [name for name in columns if name in directions]
-    # Unsorted groups come in the order of the grid, melted rows in that of the measures.
-    place = models.groupby(axes, sort=False).ngroup()
-    long = models.assign(place=place).melt([*axes, "place"], measures, "measure")
-    frame = (
-        long.groupby(["place", *axes, "measure"], sort=False)["value"]
-        .agg(n_runs="count", mean="mean", sd="std")
-        .reset_index()
-        .sort_values("place", kind="stable", ignore_index=True)
+    runs = loaded.runs.assign(failed=~loaded.runs["status"].isin([OK, NOT_THERE]))
+    failed = runs.groupby(axes, sort=False)["failed"].sum().rename("n_failed").reset_index()
+    keys = [*axes, "measure"]
+    pairs = measures[["dataset", "measure"]].drop_duplicates().astype({"measure": "str"})
+    # One row for each loss and measure of a dataset; the left side gives the order of the rows.
+    frame = failed.merge(_known_measures(measures), how="cross")
+    frame = frame.merge(pairs, on=["dataset", "measure"])
+    plain = measures.astype({"measure": "str"}).assign(nan=measures["value"].isna())
+    found = plain.groupby(keys).agg(
+        n_runs=("value", "count"), n_nan=("nan", "sum"), mean=("value", "mean"), sd=("value", "std")
     )
-    frame["direction"] = frame["measure"].map(directions)
-    return frame[[*axes, "measure", "direction", "n_runs", "mean", "sd"]]
+    reasons = plain[plain["nan"]].groupby(keys)["reason"].agg(lambda words: words.mode()[0])
+    for part in (found, reasons):
+        frame = frame.merge(part.reset_index(), on=keys, how="left")
+    frame[["n_runs", "n_nan"]] = frame[["n_runs", "n_nan"]].fillna(0).astype(np.int64)
+    frame["reason"] = frame["reason"].astype("str").fillna("")
+    counts = ["n_runs", "n_failed", "n_nan"]
+    columns = [*axes, "group", "measure", "direction", *counts, "mean", "sd", "reason"]
+    return frame[columns].astype({"group": "str"})
+
+
+def models_comparisons_table(
+    loaded: Loaded, measures: pd.DataFrame, baseline: str, settings: Settings
+) -> pd.DataFrame:
+    """Compare the models of every two losses by each measure, as maps are compared by metrics.
+
+    A measure is one number a run, so it is compared like a metric with a single image.
+
+    Args:
+        loaded: for the grid.
+        measures: what `model_measures` returns.
+        baseline: the loss that all others are compared with.
+        settings: how; all runs count that have a value.
+    """
+    infos = {
+        str(row.measure): _Measure(str(row.group), str(row.direction))
+        for row in _known_measures(measures).itertuples()
+    }
+    finite = measures["value"].notna()
+    scores = pd.DataFrame(
+        {
+            "dataset": pd.Categorical(measures["dataset"], loaded.runs["dataset"].unique()),
+            "loss": pd.Categorical(measures["loss"], loaded.runs["loss"].unique()),
+            "seed": measures["seed"],
+            "method": pd.Categorical(["model"] * len(measures), ["model"]),
+            "metric": pd.Categorical(measures["measure"].astype("str"), list(infos)),
+            "image": 0,
+            "value": measures["value"],
+            "status": np.where(finite, "ok", "nan"),
+        }
+    )
+    compared = compare(
+        scores,
+        baseline,
+        infos,
+        replace(settings, correct_only=False, seed=(*settings.seed, "models")),
+    )
+    return compared.drop(columns=["method", "n_images"]).rename(
+        columns={"metric": "measure", "category": "group"}
+    )
 
 
 def coverage_table(scores: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:

@@ -5,10 +5,11 @@ and a grid of 50 million rows fits into the memory of a laptop. A file that is m
 read stops nothing, unless asked to; it becomes a row of `Loaded.missing`.
 """
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -16,13 +17,20 @@ import pandas as pd
 from clarity import storage
 from clarity.grid import Cell, Run
 from clarity.storage import CorruptArtifact, StrPath
+from clarity.tables.measures import GROUPS, place
+
+T = TypeVar("T")
 
 SCORES = "scores.parquet"
 PREDICTIONS = "predictions.parquet"
 GEOMETRY = "geometry.parquet"
+TRUST = "trust.parquet"
+HISTORY = "history.parquet"
 
 #: What a score can be: a number, a number that the metric could not give, a map that is not there.
 STATUSES = ("ok", "nan", "unavailable")
+#: What became of a training run whose predictions are not there; else they say it themselves.
+OK, NOT_THERE = "ok", "missing"
 #: The reason given to a value that is marked ok and is none.
 NOT_FINITE = "marked ok, but the value is not finite"
 
@@ -30,7 +38,7 @@ MISSING_COLUMNS = ("dataset", "loss", "seed", "method", "artifact", "reason")
 _RUN_COLUMNS = ("dataset", "loss", "seed")
 _SCORE_COLUMNS = ("image", "metric", "value", "status", "reason")
 _PREDICTION_COLUMNS = ("split", "image", "second_label", "correct", "correct_prototype")
-_GEOMETRY_COLUMNS = ("measure", "value", "direction")
+_MEASURE_COLUMNS = ("measure", "group", "value", "direction", "reason")
 
 
 @dataclass(frozen=True)
@@ -42,23 +50,28 @@ class Loaded:
         scores: dataset, loss, method, metric, status, reason (categorical; the categories of the
             axes are the grid in the order of the cells), seed and image (int32), value (float64,
             NaN unless status is ok).
-        predictions: dataset, loss (categorical), seed, split, image, second_label, correct,
-            correct_prototype.
-        geometry: dataset, loss (categorical), seed, measure, value, direction.
+        predictions: dataset, loss (categorical), seed, split, image, second_label, correct (by the
+            linear head) and one column correct_HEAD for each other head; a run that failed has no
+            rows.
+        measures: dataset, loss (categorical), seed, measure, group, value, direction, reason: the
+            geometry of the embeddings (group "geometry"), then what the stage `trust` measured.
+        runs: dataset, loss (as strings), seed, status ("ok", what the training says, or "missing"),
+            status_epoch, status_reason, images_seen: one row a run, in the order of the cells.
         missing: dataset, loss, seed, method ('' for a file of the whole run), artifact, reason.
     """
 
     cells: list[Cell]
     scores: pd.DataFrame
     predictions: pd.DataFrame
-    geometry: pd.DataFrame
+    measures: pd.DataFrame
+    runs: pd.DataFrame
     missing: pd.DataFrame
 
 
 def load_scores(
     root: StrPath, cells: Sequence[Mapping[str, str | int]], *, strict: bool = False
 ) -> Loaded:
-    """Read the scores of the cells, and the predictions and geometry of their runs.
+    """Read the scores of the cells, and all that their runs tell of themselves.
 
     Args:
         root: the results root, with hive folders.
@@ -96,8 +109,8 @@ def load_scores(
     missing: list[dict[str, str | int]] = []
 
     def attempt(
-        read: Callable[[Path], pd.DataFrame], folder: str, name: str, axes: Mapping[str, str | int]
-    ) -> pd.DataFrame | None:
+        read: Callable[[Path], T], folder: str, name: str, axes: Mapping[str, str | int]
+    ) -> T | None:
         path = Path(root) / folder / name
         try:
             return read(path)
@@ -110,26 +123,32 @@ def load_scores(
             return None
 
     predictions: list[pd.DataFrame] = []
-    geometry: list[pd.DataFrame] = []
+    measures: list[pd.DataFrame] = []
+    runs: list[dict[str, str | float]] = []
     for run in dict.fromkeys(cell.run for cell in grid):
         axes: dict[str, str | int] = {"dataset": run.dataset, "loss": run.loss, "seed": run.seed}
-        for read, name, parts in (
-            (_read_predictions, PREDICTIONS, predictions),
-            (_read_geometry, GEOMETRY, geometry),
-        ):
-            frame = attempt(read, run.folder, name, axes)
-            if frame is not None:
-                parts.append(frame.assign(dataset=run.dataset, loss=run.loss, seed=run.seed))
+        predicted = attempt(_read_predictions, run.folder, PREDICTIONS, axes)
+        status = Status(NOT_THERE)
+        if predicted is not None:
+            frame, status = predicted
+            predictions.append(frame.assign(**axes))
+        for read, name in ((_read_geometry, GEOMETRY), (_read_trust, TRUST)):
+            measured = attempt(read, run.folder, name, axes)
+            if measured is not None:
+                measures.append(measured.assign(**axes))
+        seen = attempt(_images_seen, run.folder, HISTORY, axes)
+        runs.append({**axes, **status.columns(), "images_seen": math.nan if seen is None else seen})
     scores = _ScoreColumns()
     for cell in grid:
-        frame = attempt(_read_scores, cell.folder, SCORES, cell.axes)
-        if frame is not None:
-            scores.add(cell, frame)
+        scored = attempt(_read_scores, cell.folder, SCORES, cell.axes)
+        if scored is not None:
+            scores.add(cell, scored)
     return Loaded(
         cells=grid,
         scores=scores.frame(list(datasets), list(losses), list(methods)),
         predictions=_join(predictions, _PREDICTION_COLUMNS, list(datasets), list(losses)),
-        geometry=_join(geometry, _GEOMETRY_COLUMNS, list(datasets), list(losses)),
+        measures=_join(measures, _MEASURE_COLUMNS, list(datasets), list(losses)),
+        runs=pd.DataFrame(runs),
         missing=pd.DataFrame(missing, columns=list(MISSING_COLUMNS)),
     )
 
@@ -192,7 +211,12 @@ def _join(
 ) -> pd.DataFrame:
     """Put the frames of all runs together, with the grid as categories."""
     names = [*_RUN_COLUMNS, *columns]
-    frame = pd.concat(parts, ignore_index=True)[names] if parts else pd.DataFrame(columns=names)
+    # Beside these, only what every run has: a column of some would be half empty.
+    more = [str(c) for c in parts[0] if all(c in part for part in parts)] if parts else []
+    names += [c for c in more if c not in names]
+    # A run that failed has no rows, and pandas would let their types decide over those of others.
+    full = [part for part in parts if len(part)] or parts
+    frame = pd.concat(full, ignore_index=True)[names] if full else pd.DataFrame(columns=names)
     return frame.assign(
         dataset=pd.Categorical(frame["dataset"], datasets),
         loss=pd.Categorical(frame["loss"], losses),
@@ -217,24 +241,97 @@ def _read_scores(path: Path) -> pd.DataFrame:
     return frame
 
 
-def _read_predictions(path: Path) -> pd.DataFrame:
-    """Read a file of predictions and hold it to its format."""
-    frame = storage.read_table(path, _PREDICTION_COLUMNS)
-    _numeric(path, frame, "image", "second_label", "correct", "correct_prototype")
+def _read_predictions(path: Path) -> tuple[pd.DataFrame, "Status"]:
+    """Read a file of predictions, hold it to its format, and read the status of its run."""
+    frame = storage.read_table(path)
+    heads = [str(c) for c in frame if str(c).startswith("correct_")]
+    names = dict.fromkeys([*_PREDICTION_COLUMNS, *heads])
+    if absent := [name for name in names if name not in frame]:
+        raise CorruptArtifact(path, f"no column {absent}")
+    frame = frame[list(names)]
+    _numeric(path, frame, "image", "second_label", "correct", *heads)
     if frame.isna().any(axis=None):
         raise CorruptArtifact(path, "a value is empty")
     if frame.duplicated(["split", "image"]).any():
         raise CorruptArtifact(path, "an image has two rows in one split")
-    return frame.sort_values(["split", "image"], ignore_index=True)
+    return frame.sort_values(["split", "image"], ignore_index=True), read_status(path)
 
 
 def _read_geometry(path: Path) -> pd.DataFrame:
     """Read a file of embedding geometry and hold it to its format."""
-    frame = storage.read_table(path, _GEOMETRY_COLUMNS)
+    return _read_measures(path, "geometry")
+
+
+def _read_trust(path: Path) -> pd.DataFrame:
+    """Read a file of the stage `trust` and hold it to its format."""
+    return _read_measures(path)
+
+
+def _read_measures(path: Path, group: str | None = None) -> pd.DataFrame:
+    columns = [name for name in _MEASURE_COLUMNS if name != "group" or group is None]
+    frame = storage.read_table(path, columns)
     _numeric(path, frame, "value")
     if frame.duplicated("measure").any():
         raise CorruptArtifact(path, "a measure has two rows")
-    return frame.sort_values("measure", ignore_index=True)
+    if group is not None:
+        frame["group"] = group
+    if unknown := sorted(set(frame["group"]) - set(GROUPS)):
+        raise CorruptArtifact(path, f"group {unknown[0]!r} is none of {', '.join(GROUPS)}")
+    frame["reason"] = frame["reason"].fillna("")
+    finite = np.isfinite(frame["value"])
+    frame.loc[~finite & (frame["reason"] == ""), "reason"] = NOT_FINITE
+    frame["value"] = frame["value"].where(finite)
+    order = sorted(range(len(frame)), key=lambda row: place(frame["measure"].iloc[row]))
+    return frame[list(_MEASURE_COLUMNS)].iloc[order]
+
+
+def _images_seen(path: Path) -> float:
+    """Return how many images a run was trained on: the most in its history."""
+    frame = storage.read_table(path, ["images_seen"])
+    _numeric(path, frame, "images_seen")
+    return float(frame["images_seen"].max()) if len(frame) else 0.0
+
+
+@dataclass(frozen=True)
+class Status:
+    """What became of a training run.
+
+    Attributes:
+        name: "ok", why it failed ("diverged", "collapsed"), or "missing".
+        reason: in words; "" if it did not fail.
+        epoch: the epoch in which it failed; NaN if it did not.
+    """
+
+    name: str
+    reason: str = ""
+    epoch: float = math.nan
+
+    @property
+    def failed(self) -> bool:
+        """Whether the training was tried and yielded no model to judge."""
+        return self.name not in (OK, NOT_THERE)
+
+    def columns(self) -> dict[str, str | float]:
+        """Return it as the columns of `Loaded.runs`."""
+        return {"status": self.name, "status_epoch": self.epoch, "status_reason": self.reason}
+
+    def __str__(self) -> str:
+        epoch = "" if math.isnan(self.epoch) else f" in epoch {self.epoch:g}"
+        return f"{self.name}{epoch}" + (f" ({self.reason})" if self.reason else "")
+
+
+def read_status(path: StrPath) -> Status:
+    """Read what became of a training run from the metadata of its predictions.
+
+    Raises:
+        clarity.storage.CorruptArtifact: if the file is not whole, or says nothing of it.
+    """
+    metadata = storage.read_table_metadata(path)
+    try:
+        name, reason, epoch = (metadata[key] for key in ("status", "reason", "epoch"))
+        return Status(name) if name == OK else Status(name, reason, float(epoch))
+    except (KeyError, ValueError) as error:
+        raise CorruptArtifact(path, f"its metadata tell no status of the run: {error}") from error
 
 
 def _numeric(path: Path, frame: pd.DataFrame, *columns: str) -> None:

@@ -1,3 +1,11 @@
 """Table names: own which tables a grid has; the Snakefile imports this, so it loads nothing."""
 
-TABLES = ("comparisons", "summary", "models", "models-summary", "coverage", "missing")
+TABLES = (
+    "comparisons",
+    "summary",
+    "models",
+    "models-summary",
+    "models-comparisons",
+    "coverage",
+    "missing",
+)

@@ -13,6 +13,7 @@ import pandas as pd
 from clarity import storage
 from clarity.statistics.significance import smallest_p
 from clarity.storage import StrPath
+from clarity.tables.measures import meaning
 
 PURPOSES = {
     "comparisons": "Two losses on the same images of the same seeds: one row for each dataset, "
@@ -21,7 +22,11 @@ PURPOSES = {
     "are over all images that the loss has a score for, those of comparisons over paired images.",
     "models": "Each training run: one row for each dataset, loss and seed. A row without numbers "
     "is a run whose files are missing.",
-    "models-summary": "The measures of models over seeds: one row for each dataset, loss, measure.",
+    "models-summary": "What is measured of models, over seeds: one row for each dataset, loss and "
+    "measure. Rows by group: accuracy, calibration, geometry of the embeddings, detection of "
+    "images of another dataset, accuracy under attack and on corrupted images.",
+    "models-comparisons": "Two losses by the measures of their models, paired by seed: one row for "
+    "each dataset, measure and pair of losses. One number a training run.",
     "coverage": "How many scores are numbers: one row for each dataset, method and metric.",
     "missing": "Files that could not be read, and so are in no other table: one row a file.",
 }
@@ -34,23 +39,6 @@ _AXES = {
     "direction": "which values are better: higher, lower, or none if neither is",
     "loss": "loss recipe",
     "seed": "seed of the training run",
-}
-
-_ACCURACIES = {
-    "accuracy": "share of the test images that the head (logits) classifies right",
-    "accuracy_prototype": "share of the test images whose nearest class prototype is right",
-    "accuracy_scenes": "share of the two-class scenes whose two classes are the two best logits; "
-    "empty without scenes",
-    "accuracy_scenes_prototype": "the same by class prototypes",
-}
-
-#: Measures of geometry that models may have a column of.
-GEOMETRY = {
-    "silhouette": "mean silhouette of the classes with cosine distance; higher is better",
-    "distance-ratio": "mean distance within classes over that between classes; lower is better",
-    "r-precision": "share of an image's R nearest neighbours that are of its class, R being the "
-    "size of the class; higher is better",
-    "map-at-r": "mean average precision at R; higher is better",
 }
 
 COLUMNS: dict[str, dict[str, str]] = {
@@ -101,7 +89,11 @@ COLUMNS: dict[str, dict[str, str]] = {
         "dataset": _AXES["dataset"],
         "loss": _AXES["loss"],
         "seed": _AXES["seed"],
-        **_ACCURACIES,
+        "status": "how the training ended: ok; diverged or collapsed, then the run has no numbers "
+        "and counts nowhere; or missing, if its files are",
+        "status_epoch": "the epoch in which it failed; empty if it did not",
+        "status_reason": "why it failed; empty if it did not",
+        "images_seen": "training images seen, those of every epoch and view: the compute budget",
         "n_evaluation": "number of evaluation images, scenes included",
         "n_kept": "how many of them all losses of the grid classify right at this seed, so that "
         "correct-only keeps them; the same for all losses",
@@ -110,11 +102,35 @@ COLUMNS: dict[str, dict[str, str]] = {
     "models-summary": {
         "dataset": _AXES["dataset"],
         "loss": _AXES["loss"],
-        "measure": "a column of models",
+        "group": "group of measures that the measure belongs to",
+        "measure": "what is measured; those of models, and accuracy at each severity of corruption",
         "direction": _AXES["direction"],
-        "n_runs": "number of training runs that have it",
+        "n_runs": "number of training runs that have a number",
+        "n_failed": "number of training runs that failed: diverged or collapsed",
+        "n_nan": "number of training runs of which it has no value, see reason",
         "mean": "mean over runs",
         "sd": "standard deviation over runs (n - 1); empty with a single run",
+        "reason": "the commonest reason of those without a value",
+    },
+    "models-comparisons": {
+        "dataset": _AXES["dataset"],
+        "measure": "what is measured, as in models-summary",
+        "group": "group of measures that the measure belongs to",
+        "direction": _AXES["direction"],
+        "loss": "the loss that the row is about",
+        "baseline": "the loss that it is compared with, as in comparisons",
+        "n_runs": "number of seeds at which both losses have a number",
+        "mean": "mean of the loss over these seeds",
+        "mean_baseline": "the same for the baseline",
+        "difference": "mean minus mean_baseline",
+        "ci_low": "lower end of the interval of the difference: percentile bootstrap over seeds, "
+        "as in comparisons. With few runs it is too narrow. Empty with a single run",
+        "ci_high": "upper end of that interval",
+        "effect_size": "Hedges' g, as in comparisons",
+        "p": "two-sided p of the paired sign-flip permutation test, as in comparisons",
+        "p_holm": "p adjusted by Holm within a family: all rows of one measure, over datasets and "
+        "pairs of losses",
+        "verdict": "better, worse, different, inconclusive or no data, as in comparisons",
     },
     "coverage": {
         **{axis: _AXES[axis] for axis in ("dataset", "method", "metric")},
@@ -190,8 +206,7 @@ def describe(table: str, column: str) -> str:
         return COLUMNS[table][column]
     if table != "models":
         raise ValueError(f"column '{column}' of the table '{table}' has no description")
-    measure = GEOMETRY.get(column, "the measure of this name in geometry.parquet")
-    return f"geometry of the test embeddings: {measure}"
+    return meaning(column)
 
 
 def latex(name: str, frame: pd.DataFrame) -> str:
@@ -269,7 +284,8 @@ def _summary(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
 
 
 def _models(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
-    names = ["dataset", "loss"]
+    names = ["dataset", "loss", "status"]
+    frame = frame[[*(column for column in _MODELS if column in frame)]]
     decimals = [c for c in frame if frame[c].dtype.kind == "f"]
     shown = frame.assign(**{str(c): [_decimals(value) for value in frame[c]] for c in decimals})
     return _titled(shown, names)
@@ -280,6 +296,23 @@ def _titled(shown: pd.DataFrame, names: list[str]) -> tuple[pd.DataFrame, list[s
     titles = {str(column): _TITLES.get(str(column), str(column)) for column in shown}
     return shown.rename(columns=titles), [titles[name] for name in names]
 
+
+#: The columns of models that fit on a page.
+_MODELS = (
+    "dataset",
+    "loss",
+    "seed",
+    "status",
+    "accuracy",
+    "accuracy_prototype",
+    "accuracy_scenes",
+    "n_evaluation",
+    "n_kept",
+    "silhouette",
+    "map-at-r",
+    "ece",
+    "corruption-mean",
+)
 
 _TITLES = {
     "direction": "better",
@@ -302,7 +335,7 @@ _CAPTIONS = {
     "comparisons": "Losses compared on the same images of the same seeds. The unit is the training "
     "run; difference with its bootstrap interval, Hedges' g, exact sign-flip p, adjusted by Holm.",
     "summary": "Mean and standard deviation over training runs.",
-    "models": "Training runs: accuracy, evaluation images kept, geometry of the embeddings.",
+    "models": "Training runs: accuracy, evaluation images kept, geometry of the embeddings, trust.",
 }
 
 #: The tables that are written as LaTeX, and what is shown of them: the columns, and which of those

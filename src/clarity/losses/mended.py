@@ -1,0 +1,95 @@
+"""Mended losses: own what is put right in losses of pytorch-metric-learning 2.9.
+
+Each stands in for the class of the same name, takes its arguments and does what its paper says.
+"""
+
+import torch
+from pytorch_metric_learning import losses
+from torch import Tensor
+
+
+class SmoothAPLoss(losses.SmoothAPLoss):  # type: ignore[misc]
+    """One minus the average precision of each image's ranking, the ranks smoothed by sigmoids.
+
+    Brown et al., 2020, "Smooth-AP: Smoothing the Path Towards Large-Scale Image Retrieval",
+    equations 6 and 7. The library's version takes the number of images of a class for the number of
+    classes when it forms groups, so that unless the two are equal the positives are of other
+    classes; it also needs batches sorted by class. This one takes any batch; images without a
+    positive have no average precision and do not count.
+    """
+
+    def compute_loss(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: object,
+        ref_emb: Tensor,
+        ref_labels: Tensor,
+    ) -> dict[str, dict[str, object]]:
+        """Return the loss of each image that has a positive in the batch."""
+        if indices_tuple is not None:
+            raise ValueError("SmoothAPLoss ranks all images of a batch and takes no miner")
+        similarities = self.distance(embeddings)
+        others = ~torch.eye(len(labels), dtype=torch.bool, device=labels.device)
+        positive = (labels[:, None] == labels) & others
+        anchors = torch.nonzero(positive.any(dim=1))[:, 0]
+        if len(anchors) == 0:
+            return dict(self.zero_losses())
+        similarities, positive = similarities[anchors], positive[anchors]
+        # above[q, i, j]: how surely j ranks before i among the images that q ranks (equation 6).
+        differences = similarities[:, None, :] - similarities[:, :, None]
+        above = torch.sigmoid(differences / self.temperature)
+        compared = others[anchors][:, None, :] & others
+        above = torch.where(compared, above, 0.0)
+        rank = 1 + above.sum(dim=2)
+        rank_of_positives = 1 + (above * positive[:, None, :]).sum(dim=2)
+        precision = torch.where(positive, rank_of_positives / rank, 0.0)
+        average_precision = precision.sum(dim=1) / positive.sum(dim=1)
+        return {
+            "ap_loss": {
+                "losses": 1 - average_precision,
+                "indices": anchors,
+                "reduction_type": "element",
+            }
+        }
+
+
+class DynamicSoftMarginLoss(losses.DynamicSoftMarginLoss):  # type: ignore[misc]
+    """The triplet loss whose margin is the distribution of earlier differences of distances.
+
+    Zhang and Rusinkiewicz, 2019, "Learning Local Descriptors With a CDF-Based Dynamic Soft Margin",
+    section 3. In the library's version the distribution keeps the graph of each batch, so that the
+    second step fails, and a difference in the highest bin has no place in the histogram.
+    """
+
+    def _inside(self, differences: Tensor) -> Tensor:
+        """Keep differences below the last bin's middle, so that both bins they share exist."""
+        highest = self.min_val + (self.num_bins - 1 - 1e-4) * self.delta
+        return differences.detach().clamp(max=highest)
+
+    def update_histogram(self, data: Tensor) -> None:
+        """Count the differences of a batch, as numbers."""
+        super().update_histogram(self._inside(data))
+
+    def weigh_loss(self, data: Tensor) -> Tensor:
+        """Weigh each difference by the share of smaller ones."""
+        place = torch.floor((self._inside(data) - self.min_val) / self.delta).long()
+        weighed: Tensor = torch.cumsum(self.hist_, 0)[place] * data
+        return weighed
+
+
+class HistogramLoss(losses.HistogramLoss):  # type: ignore[misc]
+    """The probability that a pair of one class is less alike than a pair of two.
+
+    Ustinova and Lempitsky, 2016, "Learning Deep Embeddings with Histogram Loss", section 3. In the
+    library's version a cosine of 1, which rounding makes of a little less, has no bin.
+    """
+
+    def compute_density(self, distances: Tensor) -> Tensor:
+        """Return the share of cosines [N] in each bin, [bins + 1]."""
+        margin = self.delta / 100
+        density: Tensor = super().compute_density(distances.clamp(margin - 1, 1 - margin))
+        return density
+
+
+MENDED = {kind.__name__: kind for kind in (SmoothAPLoss, DynamicSoftMarginLoss, HistogramLoss)}

@@ -1,0 +1,1 @@
+"""Training: from images and a loss to an encoder, and from that to a classifier with its heads."""
