@@ -8,7 +8,15 @@ import difflib
 from collections.abc import Iterable
 from typing import Annotated, Any, Self
 
-from pydantic import BaseModel, ConfigDict, StringConstraints, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    GetJsonSchemaHandler,
+    StringConstraints,
+    model_validator,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema
 
 #: A recipe name becomes a folder `axis=name`: no separator, no blank, nothing a shell reads.
 Name = Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9.+_-]{0,63}$")]
@@ -52,6 +60,23 @@ class Section(BaseModel):
     def plain(self) -> dict[str, Any]:
         """Return the recipe with all defaults filled in, as plain JSON-able values."""
         return self.model_dump(mode="json", by_alias=True)
+
+
+class Named(Section):
+    """A section with a name, which a bare text may stand for: ``sgd`` is ``{name: sgd}``."""
+
+    name: str
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: Any) -> Any:
+        return {"name": value} if isinstance(value, str) else value
+
+    @classmethod
+    def __get_pydantic_json_schema__(
+        cls, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        return {"anyOf": [{"type": "string"}, handler(schema)]}
 
 
 class WithArguments(Section):

@@ -10,7 +10,7 @@ from clarity.attribution.controls import RandomMap, SobelMap
 from clarity.attribution.methods import Explainer, MethodUnavailable
 from clarity.attribution.recipe import MethodRecipe
 from clarity.attribution.targets import TargetFunction
-from clarity.models.classifier import Classifier, Shape
+from clarity.models.classifier import HEADS, Classifier, Shape
 
 CLASSES = 5
 METHODS = {
@@ -28,12 +28,12 @@ METHODS = {
 def model() -> Classifier:
     with torch.random.fork_rng():
         torch.manual_seed(0)
-        model = Classifier(Shape("convnet", 3, CLASSES))
+        model = Classifier(Shape({"name": "convnet"}, 3, 16, CLASSES))
         model.mean.fill_(0.4)
         model.std.fill_(0.3)
         model.prototypes.copy_(F.normalize(torch.randn_like(model.prototypes), dim=1))
-        model.temperature.fill_(0.5)
-        model.prototype_temperature.fill_(0.1)
+        model.temperatures[HEADS.index("linear")] = 0.5
+        model.temperatures[HEADS.index("prototype")] = 0.1
         # Statistics of batch normalisation as training leaves them, not those of a new network.
         model.train()
         model(torch.rand(64, 3, 32, 32))
@@ -77,7 +77,8 @@ def test_explaining_leaves_the_images_and_the_model_as_they_were(name, model, im
 
 def test_grad_cam_is_the_gradient_weighted_sum_of_the_last_feature_maps(model, images, classes):
     # Selvaraju et al., 2017, equations 1 and 2 without the ReLU, by hand.
-    features = model.encoder.features((images - model.mean) / model.std).requires_grad_(True)
+    maps = torch.nn.Sequential(model.encoder.trunk, model.encoder.maps)
+    features = maps((images - model.mean) / model.std).requires_grad_(True)
     logits = model.logits(features.mean(dim=(2, 3)))
     gradient = torch.autograd.grad(logits[torch.arange(6), classes].sum(), features)[0]
     coarse = (gradient.mean(dim=(2, 3), keepdim=True) * features).sum(dim=1, keepdim=True)
@@ -92,7 +93,7 @@ def test_grad_cam_of_the_logit_sums_to_the_logit_without_its_bias(model, images,
     # the coarse map is a.h, which is w.h for a linear head and 0 for a cosine (Euler's theorem).
     layer = model.encoder.cam_layer
     for target, expected in (
-        ("logit", model(images) - model.head.bias / model.temperature),
+        ("logit", model(images) - model.head.bias / 0.5),
         ("prototype", torch.zeros(6, CLASSES)),
     ):
         cam = captum.attr.LayerGradCam(TargetFunction(model, target), layer)
@@ -123,7 +124,7 @@ def test_saliency_keeps_the_sign_and_sums_over_channels(model, images, classes):
 def test_the_prototype_score_is_the_cosine_to_the_class_mean(model, images):
     cosine = F.cosine_similarity(model.embed(images)[:, None], model.prototypes[None], dim=2)
     found = TargetFunction(model, "prototype")(images)
-    torch.testing.assert_close(found, cosine / model.prototype_temperature)
+    torch.testing.assert_close(found, cosine / 0.1)
 
 
 def test_the_contrast_score_is_the_logit_minus_the_best_other_logit(model, images):

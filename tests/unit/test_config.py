@@ -61,7 +61,7 @@ def problems(changes: dict) -> list[str]:
             {"datasets/mnist/augment": {"shfit": 1}},
             "datasets.mnist.augment: unknown key 'shfit'; did you mean 'shift'?",
         ),
-        ({"datasets/mnist/encoder": "convnext"}, "datasets.mnist.encoder: found 'convnext'"),
+        ({"datasets/mnist/encoder": "convnext"}, "did you mean 'convnet'?"),
         (
             {"losses/triplet/loss": "TripletMarginLos"},
             "losses.triplet: unknown name 'TripletMarginLos'; did you mean 'TripletMarginLoss'?",

@@ -13,7 +13,7 @@ LAYERS = [
     ("clarity.provenance", "clarity.runtime", "clarity.catalogue", "clarity.signatures"),
     ("clarity.data", "clarity.losses", "clarity.models"),
     ("clarity.training",),
-    ("clarity.attribution",),
+    ("clarity.attribution", "clarity.trust"),
     ("clarity.metrics",),
     ("clarity.statistics",),
     ("clarity.tables",),

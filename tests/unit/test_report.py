@@ -368,8 +368,8 @@ def test_what_is_measured_of_models_is_shown_with_its_spread(page, results, name
     summary = summary[summary["group"].isin(groups)].set_index(["dataset", "loss", "measure"])
     (head,) = page.by_id(name).find("thead")
     columns = [cell.text.strip().rstrip(" ↑↓") for cell in head.find("th")]
-    shown = {m.replace("_", " ") for m in summary.index.unique("measure")}
-    assert set(columns[3:]) == {m for m in shown if not m.startswith("corruption-jpeg:")}
+    spelt = {m.replace("_", " "): m for m in summary.index.unique("measure")}
+    assert set(columns[3:]) == {m for m in spelt if not m.startswith("corruption-jpeg:")}
     rows = page.rows(name)
     assert len(rows) == 6
     for row in rows:

@@ -3,7 +3,7 @@
 import csv
 import json
 import pickle
-from itertools import product
+from itertools import chain, product
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +14,7 @@ from pydantic import ValidationError
 from scipy.io import savemat
 
 from clarity import catalogue
-from clarity.data import pictures, torchvision_source
+from clarity.data import folders, pictures, torchvision_source
 from clarity.data.recipe import REFUSED, SIZES_DIFFER, TEST_SPLITS, dataset_recipe
 from clarity.data.sets import EvaluationSet, Splits
 from clarity.data.sources import load_splits
@@ -199,7 +199,7 @@ def test_only_the_pictures_that_are_selected_are_opened(tmp_path, monkeypatch):
         names = {
             c: [f"{c}/{split}{n}" for n in range(6)] for c in ("apple_pie", "cup_cakes", "waffles")
         }
-        for name in sum(names.values(), []):
+        for name in chain(*names.values()):
             save(tmp_path / "food-101" / "images" / f"{name}.jpg", noise(20, 30, 3))
         (tmp_path / "food-101" / "meta").mkdir(exist_ok=True)
         (tmp_path / "food-101" / "meta" / f"{split}.json").write_text(json.dumps(names))
@@ -509,11 +509,14 @@ def test_boxes_are_masks_in_pixels_of_the_picture_and_those_of_a_picture_are_joi
         ({"train": "train", "test": "test", "classes": ["alpha", "bta"]}, "did you mean 'beta'?"),
         ({"train": "train", "test": "test", "classes": 3}, "wanted at most 2"),
         ({"folder": "train/alpha"}, "found 0 folders"),
+        ({"train": "train", "test": "more"}, "has the class gamma, `train` not"),
     ],
 )
 def test_a_folder_that_is_missing_or_no_use_is_named_before_any_job_starts(keys, wanted, tmp_path):
     for split in ("train", "test"):
         write_folder(tmp_path / split, {"alpha": 1, "beta": 1})
+    (tmp_path / "more" / "gamma").mkdir(parents=True)
+    (tmp_path / "more" / "alpha").mkdir()
     found = problems({"source": "image-folder", **keys}, tmp_path)
     assert len(found) == 1
     assert wanted in found[0]
@@ -530,7 +533,8 @@ def test_pictures_that_do_not_fit_together_are_an_error_that_names_the_key(tmp_p
         load(tmp_path, recipe)
     save(tmp_path / "test" / "c" / "one.png", noise(16, 16, 3))
     with pytest.raises(ValueError, match="found the classes c that training has not"):
-        load(tmp_path, folder_recipe(train="train", test="test", size=16))
+        folders.list_pictures(tmp_path / "test", ["a", "b"])
+    save(tmp_path / "train" / "a" / "001.png", noise(16, 16, 3))
     deep = Image.fromarray(np.full((16, 16), 40000, dtype=np.uint16))
     deep.save(tmp_path / "train" / "b" / "wide.png")
     with pytest.raises(ValueError, match="wanted 8 bits a channel"):
@@ -575,7 +579,9 @@ def test_image_folders_below_data_stand_in_for_a_download_and_it_is_recorded(tmp
     assert Splits.read(files[0]).origin == EvaluationSet.read(files[1]).origin == splits.origin
 
 
-@pytest.mark.parametrize(("mosaic", "masks"), product([None, "1x2", "2x1", "2x2"], [False, True]))
+@pytest.mark.parametrize(
+    ("mosaic", "masks"), list(product([None, "1x2", "2x1", "2x2"], [False, True]))
+)
 def test_the_evaluation_set_has_the_masks_and_scenes_that_its_recipe_says(mosaic, masks, tmp_path):
     for split in ("train", "test"):
         write_folder(tmp_path / split, {"a": 6, "b": 6, "c": 6})

@@ -12,6 +12,7 @@ rule prepare:
         runtime=lambda w, attempt: 20 * attempt,
     params:
         recipe=lambda w: CONFIG.datasets[w.dataset].source_part(),
+        data=lambda w: CONFIG.data if CONFIG.datasets[w.dataset].reads_folders else None,
         evaluation={
             "images": CONFIG.evaluation.images,
             "scene_images": CONFIG.evaluation.scenes,

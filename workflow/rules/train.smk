@@ -3,6 +3,7 @@ rule train:
     input:
         data=f"{DATASET}/data.safetensors",
         evaluation=f"{DATASET}/evaluation.safetensors",
+        weights=lambda w: CONFIG.datasets[w.dataset].for_loss(w.loss).encoder.weights or [],
     output:
         model=f"{RUN}/model.safetensors",
         history=f"{RUN}/history.parquet",

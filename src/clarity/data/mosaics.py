@@ -6,9 +6,9 @@ context is not called wrong. So it is in the pointing game on grids (Böhle et a
 and in Focus (Arias-Duart et al., 2022, section III). Where objects have masks, metrics of single
 images use those.
 
-In 2x2, each class has two different pictures on a diagonal, so that it has half of the area and half
-of every row and column: a map that merely prefers a side or the centre gains nothing. In 2x1 and
-1x2, a tile is the centre of its picture at full scale: squashed to half, whole pictures are
+In 2x2, each class has two different pictures on a diagonal, so that it has half of the area and
+half of every row and column: a map that merely prefers a side or the centre gains nothing. In 2x1
+and 1x2, a tile is the centre of its picture at full scale: squashed to half, whole pictures are
 recognised less often (CIFAR-10, a small network, 1x2: both classes are the first two of 4% of the
 mosaics, against 25% with centres).
 """

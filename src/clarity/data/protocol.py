@@ -3,11 +3,10 @@
 from collections.abc import Iterable, Iterator
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, ValidationError
+from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
 
 from clarity.models.recipe import EncoderRecipe
-from clarity.recipes import Section, nearest
-
+from clarity.recipes import Named, Section, nearest
 
 #: No loss is trained otherwise than the others.
 NONE: dict[str, dict[str, Any]] = {}
@@ -38,7 +37,7 @@ class Augment(Section):
     grey: Annotated[float, Field(ge=0, le=1, description="share of images made grey")] = 0.0
 
 
-class Optimizer(Section):
+class Optimizer(Named):
     """A gradient method; its learning rate and weight decay are keys of the dataset."""
 
     name: Annotated[
@@ -65,15 +64,10 @@ class EarlyStopping(Section):
     ] = 0.1
 
 
-def _named(value: Any) -> Any:
-    """Let a bare name stand for a section that has nothing but it."""
-    return {"name": value} if isinstance(value, str) else value
-
-
 class Training(Section):
     """How every loss is trained on a dataset: a difference here would pass for one of losses."""
 
-    encoder: EncoderRecipe = EncoderRecipe(name="convnet")
+    encoder: EncoderRecipe = EncoderRecipe.model_validate("convnet")
     epochs: Annotated[PositiveInt, Field(description="passes over the training images")] = 10
     batch_size: Annotated[PositiveInt, Field(description="images a step, views counted")] = 128
     samples_per_class: Annotated[
@@ -87,9 +81,7 @@ class Training(Section):
             "many different ones a step; epochs: the same number of passes, whatever the views"
         ),
     ] = "images"
-    optimizer: Annotated[
-        Optimizer, BeforeValidator(_named, json_schema_input_type=str | dict[str, Any])
-    ] = Optimizer()
+    optimizer: Optimizer = Optimizer()
     learning_rate: Annotated[PositiveFloat, Field(description="peak of the schedule")] = 0.003
     weight_decay: Annotated[
         float, Field(ge=0, description="decoupled for adamw, else added to the gradient")

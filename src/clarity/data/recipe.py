@@ -347,6 +347,8 @@ class ImageFolder(Selected):
                     f"{where}.{key}: found {len(classes)} folders in "
                     f"{below(data, getattr(self, key))}, wanted one for each of several classes"
                 )
+        for name in sorted(set(found.get("test", ())) - set(known)):
+            yield f"{where}.test: has the class {name}, `train` not"
         if isinstance(self.classes, list):
             for name in self.classes:
                 if name not in known:

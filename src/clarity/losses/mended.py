@@ -82,8 +82,36 @@ class HistogramLoss(losses.HistogramLoss):  # type: ignore[misc]
     """The probability that a pair of one class is less alike than a pair of two.
 
     Ustinova and Lempitsky, 2016, "Learning Deep Embeddings with Histogram Loss", section 3. In the
-    library's version a cosine of 1, which rounding makes of a little less, has no bin.
+    library's version a cosine of 1, which rounding makes of a little less, has no bin; and it goes
+    through all triplets, as Python lists, to find the pairs, which takes ten times as long.
     """
+
+    def compute_loss(
+        self,
+        embeddings: Tensor,
+        labels: Tensor,
+        indices_tuple: object,
+        ref_emb: Tensor,
+        ref_labels: Tensor,
+    ) -> dict[str, dict[str, object]]:
+        """Return the loss of a batch: each pair counts once."""
+        if indices_tuple is not None:
+            mined: dict[str, dict[str, object]] = super().compute_loss(
+                embeddings, labels, indices_tuple, ref_emb, ref_labels
+            )
+            return mined
+        same = labels[:, None] == labels
+        once = torch.ones_like(same).triu(diagonal=1)
+        # As in triplets, a pair has at least one image that has pairs of the other kind.
+        has_positive, has_negative = same.sum(dim=1) > 1, ~same.all(dim=1)
+        positive = same & once & (has_negative[:, None] | has_negative)
+        negative = ~same & once & (has_positive[:, None] | has_positive)
+        if not (positive.any() and negative.any()):
+            return dict(self.zero_losses())
+        cosines = self.distance(embeddings)
+        at_most = torch.cumsum(self.compute_density(cosines[positive]), dim=0)
+        loss = torch.sum(self.compute_density(cosines[negative]) * at_most)
+        return {"loss": {"losses": loss, "indices": None, "reduction_type": "already_reduced"}}
 
     def compute_density(self, distances: Tensor) -> Tensor:
         """Return the share of cosines [N] in each bin, [bins + 1]."""

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Iterator, Mapping
 from typing import Annotated, Any, Self
 
-from pydantic import BeforeValidator, Field, PositiveFloat, PositiveInt, model_validator
+from pydantic import Field, PositiveFloat, PositiveInt, model_validator
 
 from clarity import catalogue
-from clarity.recipes import Section, WithArguments, nearest
+from clarity.recipes import Named, Section, WithArguments, nearest
 
 #: The loss that is no class of pytorch-metric-learning: it trains the linear head.
 CROSS_ENTROPY = "cross-entropy"
@@ -41,16 +41,11 @@ NOT_USABLE = {
 }
 
 
-def _named(value: Any) -> Any:
-    """Let a bare class name stand for a part without arguments."""
-    return {"name": value} if isinstance(value, str) else value
-
-
-class Part(WithArguments):
+class Part(Named, WithArguments):
     """A class of pytorch-metric-learning that a loss is made of, or `module:Class` of your own."""
 
     name: Annotated[str, Field(description="the class; other keys are its arguments")]
-    distance: "PartChoice | None" = None
+    distance: "Part | None" = None
 
 
 class Regularizer(Part):
@@ -58,11 +53,6 @@ class Regularizer(Part):
 
     weight: Annotated[float, Field(ge=0, description="factor of the penalty")] = 1.0
 
-
-PartChoice = Annotated[Part, BeforeValidator(_named, json_schema_input_type=str | dict[str, Any])]
-RegularizerChoice = Annotated[
-    Regularizer, BeforeValidator(_named, json_schema_input_type=str | dict[str, Any])
-]
 
 #: The parts of a term: key, and the kind of class it names in the catalogue.
 PARTS = {
@@ -96,14 +86,12 @@ class Term(WithArguments):
         Field(description="cross-entropy, a pytorch-metric-learning class, or module:Class"),
     ] = None
     weight: Annotated[PositiveFloat, Field(description="factor in the sum of terms")] = 1.0
-    miner: PartChoice | None = None
-    distance: PartChoice | None = None
-    reducer: PartChoice | None = None
-    regularizer: Annotated[RegularizerChoice | None, Field(description="penalty on embeddings")] = (
-        None
-    )
+    miner: Part | None = None
+    distance: Part | None = None
+    reducer: Part | None = None
+    regularizer: Annotated[Regularizer | None, Field(description="penalty on embeddings")] = None
     weight_regularizer: Annotated[
-        RegularizerChoice | None, Field(description="penalty on the loss's own class weights")
+        Regularizer | None, Field(description="penalty on the loss's own class weights")
     ] = None
     memory: Annotated[
         PositiveInt | None,

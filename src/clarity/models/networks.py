@@ -205,7 +205,7 @@ def _timm(recipe: EncoderRecipe, channels: int, size: int) -> Trunk:
     if config is not None and config.fixed_input_size:
         arguments["img_size"] = size
     pretrained = recipe.pretrained and recipe.name != LITE0
-    network = timm.create_model(name, pretrained=pretrained, in_chans=channels, **arguments)
+    network: Any = timm.create_model(name, pretrained=pretrained, in_chans=channels, **arguments)
     if recipe.stem == "small":
         _shrink_stem(network)
     images = torch.zeros(2, channels, size, size)

@@ -7,10 +7,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, PositiveInt, model_validator
+from pydantic import Field, PositiveInt
 
 from clarity import signatures
-from clarity.recipes import Section, nearest
+from clarity.recipes import Named, nearest
 
 CONVNET = "convnet"
 LITE0 = "efficientnet-lite0"
@@ -54,7 +54,7 @@ Normalisation = tuple[tuple[float, ...], tuple[float, ...]]
 LITE0_NORMALISATION: Normalisation = ((127 / 255,) * 3, (128 / 255,) * 3)
 
 
-class EncoderRecipe(Section):
+class EncoderRecipe(Named):
     """A network from images to embeddings; a name alone stands for ``{name: ...}``."""
 
     name: Annotated[
@@ -88,11 +88,6 @@ class EncoderRecipe(Section):
         dict[str, Any],
         Field(default_factory=dict, description="keyword arguments of the network's own"),
     ]
-
-    @model_validator(mode="before")
-    @classmethod
-    def _name_alone(cls, value: Any) -> Any:
-        return {"name": value} if isinstance(value, str) else value
 
     @property
     def library(self) -> str | None:

@@ -472,6 +472,8 @@ class _Pictures:
             "training": f"Curves of training loss and validation accuracy by epoch on {name}.",
             "embeddings": f"Points of the test images of {name}, coloured by class, a panel a "
             "loss.",
+            "measures": f"Differences to {self._baseline} on {name} by each measure of models, a "
+            "panel a measure; the numbers are in the table of comparisons of models.",
             "effects": f"Differences to {self._baseline} by {name}, for each dataset, method and "
             "loss; the numbers are in the table of comparisons.",
         }[kind]

@@ -212,7 +212,9 @@ def _build(
     """Build model and loss from seeds of their own: all losses of a seed start from one encoder."""
     _, channels, height, width = images.shape
     if height != width:
-        raise ValueError(f"datasets.{dataset}: found images of {height}x{width}, wanted square ones")
+        raise ValueError(
+            f"datasets.{dataset}: found images of {height}x{width}, wanted square ones"
+        )
     shape = Shape(
         encoder=training.encoder.plain(),
         channels=channels,
@@ -238,6 +240,9 @@ def _normalisation(images: Tensor, training: Training) -> tuple[Tensor, Tensor]:
         mean, std = training.normalisation.mean, training.normalisation.std
     elif expected is not None:
         mean, std = map(list, expected)
+        if images.shape[1] == 1:
+            # What weights for colours, summed for one channel, expect of a grey image.
+            mean, std = [float(np.mean(mean))], [float(np.mean(std))]
     else:
         pixels = images.flatten(2).transpose(0, 1).flatten(1)
         # Integer counts of the 256 values: exact, and no float copy of all images.

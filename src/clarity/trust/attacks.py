@@ -1,6 +1,6 @@
 """Attacks: own how images are changed to be misclassified; count no accuracy.
 
-Both attacks climb the cross-entropy of the calibrated logits within an L-infinity ball around the
+Both attacks raise the cross-entropy of the logits within an L-infinity ball around the
 image, cut to [0, 1], and start at the image itself: nothing is drawn.
 """
 
@@ -46,9 +46,12 @@ def pgd(model: nn.Module, images: Tensor, labels: Tensor, radius: float, steps: 
 
 
 def _loss(logits: Tensor, labels: Tensor) -> Tensor:
-    """Return the loss of each image; of one alone, so that no gradient shrinks with the batch.
+    """Return the logarithm of the odds against each label [B].
 
-    In float64, and with Captum's threshold for gradients at 0: where a model is sure, p - 1 is 0 in
-    float32 and the gradient small, and it would pass for robust.
+    Its gradient has the sign of that of the cross-entropy, which is log(1 + exp(it)), without a
+    factor that is 0 in float32 where a model is sure: it would pass for robust. For each image by
+    itself, so that no gradient shrinks with the batch.
     """
-    return F.cross_entropy(logits.to(torch.float64), labels, reduction="none")
+    own = F.one_hot(labels, logits.shape[1]).bool()
+    against = logits.masked_fill(own, -torch.inf).logsumexp(1)
+    return against - logits[own]

@@ -7,13 +7,15 @@ to `SMALL` pixels and those of ImageNet-C for larger ones. Unlike there, values 
 whole numbers from 0 to 255 (except by JPEG, which has no others).
 """
 
+import io
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.io import decode_jpeg, encode_jpeg
 
 from clarity.trust.recipe import Corruption
 
@@ -94,14 +96,30 @@ def _contrast(images: Tensor, factor: float, _: torch.Generator) -> Tensor:
 
 def _pixelate(images: Tensor, factor: float, _: torch.Generator) -> Tensor:
     height, width = images.shape[2:]
-    small = F.interpolate(images, (int(height * factor), int(width * factor)), mode="area")
-    return F.interpolate(small, (height, width), mode="nearest-exact")
+    down = _boxes(height, int(height * factor)), _boxes(width, int(width * factor))
+    small = down[0] @ images @ down[1].T
+    return _boxes(down[0].shape[0], height) @ small @ _boxes(down[1].shape[0], width).T
+
+
+def _boxes(before: int, after: int) -> Tensor:
+    """Return the weights [after, before] with which Pillow's box filter resizes a row of pixels."""
+    step = before / after
+    middles = (torch.arange(after, dtype=torch.float64) + 0.5) * step
+    distances = (torch.arange(before, dtype=torch.float64) + 0.5 - middles[:, None]) / max(step, 1)
+    inside = ((distances > -0.5) & (distances <= 0.5)).float()
+    return inside / inside.sum(1, keepdim=True)
 
 
 def _jpeg(images: Tensor, quality: int, _: torch.Generator) -> Tensor:
-    whole = (images * 255).round().to(torch.uint8)
-    files = encode_jpeg(list(whole), quality)
-    return torch.stack([decode_jpeg(file) for file in files]).to(images.dtype) / 255
+    pixels = (images * 255).round().to(torch.uint8).movedim(1, 3).numpy()
+    stored = [_through_jpeg(picture.squeeze(2), quality) for picture in pixels]
+    return torch.from_numpy(np.stack(stored)).reshape(pixels.shape).movedim(3, 1) / 255
+
+
+def _through_jpeg(picture: np.ndarray, quality: int) -> np.ndarray:
+    with io.BytesIO() as file:
+        Image.fromarray(picture).save(file, "JPEG", quality=quality)
+        return np.asarray(Image.open(file))
 
 
 _APPLY: dict[Corruption, Callable[[Tensor, Any, torch.Generator], Tensor]] = {

@@ -21,8 +21,9 @@ def detect(
 
     - msp: maximum softmax probability, Hendrycks and Gimpel, 2017, section 3;
     - energy: Liu et al., 2020, equation 4;
-    - knn: distance to the `NEIGHBOUR`-th nearest reference embedding, all of unit length, Sun et
-      al., 2022, section 3 (the last, with fewer).
+    - knn: distance to the k-th nearest reference embedding, all of unit length, Sun et al., 2022,
+      section 3; k is `NEIGHBOUR`, or the mean number of reference images of a class if that is
+      less: a neighbour further away is of another class.
 
     Args:
         known: calibrated logits [N, classes] and embeddings [N, D] of images of the model's own
@@ -38,7 +39,8 @@ def detect(
     """
     if not all(part.isfinite().all() for part in (*known, *other, reference)):
         return {f"ood-{d}-{end}": math.nan for d in ("msp", "energy", "knn") for end in DIRECTIONS}
-    nearest = KNN(None, k=min(NEIGHBOUR, len(reference)), algorithm="brute")
+    of_a_class = max(1, len(reference) // known[0].shape[1])
+    nearest = KNN(None, k=min(NEIGHBOUR, of_a_class), algorithm="brute")
     nearest.fit_features(reference.cpu(), torch.zeros(len(reference), dtype=torch.int64))
     logits, embeddings = (torch.cat(pair).cpu() for pair in zip(known, other, strict=True))
     # pytorch-ood takes a label below 0 for "foreign".
