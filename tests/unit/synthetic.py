@@ -277,18 +277,17 @@ class Synthetic:
         explained = np.stack(
             [classes[:, 0], np.where(classes[:, 1] < 0, foils, classes[:, 1])], axis=1
         ).astype(np.int64)
+        failed = (run.dataset, run.loss, run.seed) in self.failed
         for method in self.methods:
             folder = self.root / run.folder / f"method={method}"
             missing = (run.loss, method) in self.unavailable
             reason = f"{method} cannot explain this model" if missing else ""
-            if (run.dataset, run.loss, run.seed) in self.failed:
-                missing, reason = (
-                    True,
-                    "training {status} in epoch {epoch}: {reason}".format(**FAILED),
-                )
-            metadata = {"status": "unavailable" if missing else "ok", "reason": reason}
-            tensors = {"classes": explained}
-            if not missing:
+            if failed:
+                reason = "training {status} in epoch {epoch}: {reason}".format(**FAILED)
+            metadata = {"status": "unavailable" if reason else "ok", "reason": reason}
+            # A model that failed ranks no class, and so has no foils.
+            tensors = {"classes": classes if failed else explained}
+            if not reason:
                 tensors["maps"] = _maps(rng, method, run.loss, images, masks)
             storage.write_tensors(folder / "attributions.safetensors", tensors, metadata)
             scores = self._scores(rng, dataset, run, method, classes, reason)

@@ -594,6 +594,12 @@ def test_a_run_that_failed_costs_no_other_run_its_place_in_a_figure(tmp_path):
     draw(results, tmp_path / "figures")
     names = {path.stem for path in (tmp_path / "figures").glob("*.png")}
     assert {"gallery-digits", "embeddings-digits", "measures-digits"} <= names
+    grid, baseline = results.grid, results.baseline
+    gallery = words(render._gallery(tmp_path, "digits", grid, baseline, results.controls))
+    images = gallery.count("label: ")
+    assert images > 0
+    # Two of three losses have a foil.
+    assert gallery.count("foil: ") == 2 * images
     run = Run("digits", "triplet", 0)
     assert render._embedded(tmp_path, run) == "diverged in epoch 3 (the loss is not finite)"
     assert not isinstance(render._embedded(tmp_path, Run("digits", "supcon", 0)), str)

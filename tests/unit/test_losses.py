@@ -6,13 +6,19 @@ import numpy as np
 import pytest
 import torch
 from pytorch_metric_learning import losses as library
+from pytorch_metric_learning.distances import CosineSimilarity, LpDistance
 from sklearn.datasets import load_digits
 from sklearn.metrics import average_precision_score
 from torch.nn import functional as F
 
 from clarity import catalogue
 from clarity.losses.build import MetricTerm, TrainingLoss
-from clarity.losses.mended import DynamicSoftMarginLoss, HistogramLoss, SmoothAPLoss
+from clarity.losses.mended import (
+    DynamicSoftMarginLoss,
+    HistogramLoss,
+    LiftedStructureLoss,
+    SmoothAPLoss,
+)
 from clarity.losses.recipe import NOT_USABLE, OF_VIEW_PAIRS, LossRecipe
 from clarity.models.encoders import build_encoder
 from clarity.models.recipe import EncoderRecipe
@@ -294,6 +300,23 @@ def test_the_histogram_loss_is_the_librarys_and_has_a_bin_for_equal_embeddings()
     torch.testing.assert_close(HistogramLoss()(x, labels), library.HistogramLoss()(x, labels))
     same = torch.ones(6, DIMENSION, requires_grad=True)
     assert HistogramLoss()(same, torch.arange(6) % 2).isfinite()
+
+
+@pytest.mark.parametrize("distance", [LpDistance(), CosineSimilarity()])
+def test_the_lifted_structure_loss_is_the_librarys(distance):
+    x, labels = embeddings()
+    margins = {"neg_margin": 0.5, "pos_margin": 0.1, "distance": distance}
+    found, gradients = [], []
+    for kind in (LiftedStructureLoss, library.LiftedStructureLoss):
+        x.grad = None
+        found.append(kind(**margins)(x, labels))
+        found[-1].backward()
+        gradients.append(x.grad)
+    torch.testing.assert_close(*found)
+    torch.testing.assert_close(*gradients)
+    # An image whose negatives were not mined counts for nothing.
+    few = (torch.tensor([0, 1]), torch.tensor([8, 9]), torch.tensor([0]), torch.tensor([1]))
+    assert LiftedStructureLoss()(x, labels, few).isfinite()
 
 
 @pytest.mark.parametrize(

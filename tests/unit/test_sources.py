@@ -3,6 +3,7 @@
 import csv
 import json
 import pickle
+import sys
 from itertools import chain, product
 from pathlib import Path
 
@@ -13,7 +14,7 @@ from PIL import Image
 from pydantic import ValidationError
 from scipy.io import savemat
 
-from clarity import catalogue
+from clarity import catalogue, signatures
 from clarity.data import folders, pictures, torchvision_source
 from clarity.data.recipe import REFUSED, SIZES_DIFFER, TEST_SPLITS, dataset_recipe
 from clarity.data.sets import EvaluationSet, Splits
@@ -310,6 +311,38 @@ def test_a_class_of_ones_own_is_read_like_torchvisions(tmp_path, monkeypatch):
     assert "unknown argument" in problems(recipe | {"shades": 7}, tmp_path)[0]
 
 
+@pytest.mark.parametrize(
+    ("train", "test", "wanted"),
+    [
+        ([0, 1, 0, 1], [0, 1, 2], r"found test images of the labels \[2\] without training"),
+        ([0, 1, 0, 1], [0, 0], "found no test image of the class '1'"),
+        ([0, 1, 0, 1], [0, None], "wanted the number of a class"),
+        ([0, -1, 0, 1], [0, 1], "wanted the number of a class"),
+        ([0.0, 1.0, 0.0], [0, 1], "wanted the number of a class"),
+    ],
+)
+def test_labels_that_make_no_classification_are_an_error(
+    train, test, wanted, tmp_path, monkeypatch
+):
+    (tmp_path / "labelled.py").write_text(
+        "import numpy as np\n"
+        "class Labelled:\n"
+        f"    parts = {{True: {train}, False: {test}}}\n"
+        "    def __init__(self, train=True):\n"
+        "        self.targets = self.parts[train]\n"
+        "        self.data = np.zeros((len(self.targets), 8, 8), np.uint8)\n"
+        "    def __len__(self):\n"
+        "        return len(self.targets)\n"
+        "    def __getitem__(self, row):\n"
+        "        return self.data[row], self.targets[row]\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delitem(sys.modules, "labelled", raising=False)
+    signatures._parse.cache_clear()
+    with pytest.raises(ValueError, match=wanted):
+        load(tmp_path, {"source": "labelled:Labelled"})
+
+
 def test_a_missing_data_set_says_which_where_and_whether_it_was_fetched(tmp_path):
     recipe = dataset_recipe(torchvision_recipe("CIFAR10"))
     with pytest.raises(RuntimeError) as caught:
@@ -577,6 +610,17 @@ def test_image_folders_below_data_stand_in_for_a_download_and_it_is_recorded(tmp
         data=str(tmp_path),
     )
     assert Splits.read(files[0]).origin == EvaluationSet.read(files[1]).origin == splits.origin
+
+
+def test_folders_that_stand_in_for_a_data_set_with_masks_need_masks_too(tmp_path):
+    for split in ("train", "test"):
+        write_folder(tmp_path / "own" / split, {"beagle": 1, "pug": 1})
+    recipe = {"source": "torchvision/OxfordIIITPet", "size": 16}
+    with pytest.raises(ValueError, match="own/masks; torchvision/OxfordIIITPet has masks"):
+        load(tmp_path, recipe)
+    save(tmp_path / "own" / "masks" / "pug" / "000.png", np.ones((16, 16), dtype=np.uint8))
+    _, masks = load(tmp_path, recipe)
+    assert masks[:, 0].all(axis=(1, 2)).tolist() == [False, True]
 
 
 @pytest.mark.parametrize(

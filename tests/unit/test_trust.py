@@ -15,6 +15,7 @@ from clarity.data.sets import Splits
 from clarity.grid import Run
 from clarity.models import classifier
 from clarity.stages import trust as stage
+from clarity.tables.measures import GROUPS, MEASURES
 from clarity.trust import measure
 from clarity.trust.attacks import fgsm, pgd
 from clarity.trust.corruptions import SMALL, STRENGTHS, corrupt
@@ -317,6 +318,13 @@ def test_images_that_are_nothing_like_the_own_are_told_by_their_embeddings():
 # --- the table
 
 
+def test_every_measure_has_a_meaning_and_a_group_that_the_tables_know():
+    foreign = Foreign("other", splits(seed=3))
+    frame = trust(rows_model(), splits(), foreign, Trust(images=9), "bars")
+    assert {name.partition(":")[0] for name in frame["measure"]} <= set(MEASURES)
+    assert set(frame["group"]) <= set(GROUPS)
+
+
 def test_every_measure_has_group_direction_and_no_reason_where_it_is_a_number():
     foreign = Foreign("other", splits(seed=3, size=10, channels=3))
     frame = trust(rows_model(), splits(), foreign, QUICK, "bars")
@@ -393,6 +401,20 @@ def test_the_other_dataset_is_named_by_the_recipe_and_given_as_a_file(tmp_path, 
         run_stage(tmp_path, recipe)
     with pytest.raises(ValueError, match="None"):
         run_stage(tmp_path, QUICK, tmp_path / "other.safetensors")
+
+
+def test_a_real_classifier_is_measured_as_it_is_stored(tmp_path):
+    torch.manual_seed(0)
+    model = classifier.Classifier(classifier.Shape({"name": "convnet"}, 1, 28, 3))
+    classifier.save(model, tmp_path / "model.safetensors")
+    data = splits(size=28)
+    data.write(tmp_path / "data.safetensors")
+    frame, _, _ = run_stage(tmp_path)
+    model.eval().requires_grad_(False)
+    images = torch.from_numpy(data.test_images).float() / 255
+    right = model(images).argmax(1).numpy() == data.test_labels
+    assert values(frame)["accuracy"] == pytest.approx(right.mean())
+    assert frame["value"].notna().all()
 
 
 # --- the recipe

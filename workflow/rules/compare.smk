@@ -4,6 +4,8 @@ rule compare:
         cells("scores.parquet"),
         runs("predictions.parquet"),
         runs("geometry.parquet"),
+        runs("history.parquet"),
+        runs("trust.parquet"),
     output:
         in_report(tables(), ".csv", "Tables"),
     log:

@@ -133,9 +133,11 @@ def _gallery(
                 maps[run.loss, method] = cell
                 continue
             tensors, about = cell
+            if about["status"] != "ok":
+                maps[run.loss, method] = about["reason"]
+                continue
             explained[run.loss] = tensors["classes"][rows]
-            available = about["status"] == "ok"
-            maps[run.loss, method] = tensors["maps"][rows] if available else about["reason"]
+            maps[run.loss, method] = tensors["maps"][rows]
     return gallery(
         Examples(
             arrays["images"][rows],

@@ -62,10 +62,8 @@ def geometry(embeddings: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
         - nc1: tr(Sigma_W pinv(Sigma_B)) / C, Papyan et al., 2020, section 2.2, with
           the mean of the class means as the global mean.
     """
-    columns = ["measure", "value", "direction", "reason"]
-    types = {"measure": "str", "value": np.float64, "direction": "str", "reason": "str"}
     if len(labels) == 0:
-        return pd.DataFrame(columns=columns).astype(types)
+        return _table([])
     chosen = _subset(len(labels))
     labels = np.unique(labels[chosen], return_inverse=True)[1]
     points = embeddings[chosen].astype(np.float64)
@@ -75,7 +73,13 @@ def geometry(embeddings: np.ndarray, labels: np.ndarray) -> pd.DataFrame:
         (measure, values.get(measure, np.nan), direction, reasons.get(measure, ""))
         for measure, direction in DIRECTIONS.items()
     ]
-    return pd.DataFrame(rows, columns=columns).astype(types)
+    return _table(rows)
+
+
+def _table(rows: list[tuple[str, float, str, str]]) -> pd.DataFrame:
+    frame = pd.DataFrame(rows, columns=["measure", "value", "direction", "reason"])
+    words = {"measure": "str", "direction": "str", "reason": "str"}
+    return frame.astype({**words, "value": "float64"})
 
 
 def _subset(number: int) -> np.ndarray:

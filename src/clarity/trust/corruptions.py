@@ -112,7 +112,9 @@ def _boxes(before: int, after: int) -> Tensor:
 
 def _jpeg(images: Tensor, quality: int, _: torch.Generator) -> Tensor:
     pixels = (images * 255).round().to(torch.uint8).movedim(1, 3).numpy()
-    stored = [_through_jpeg(picture.squeeze(2), quality) for picture in pixels]
+    # Pillow takes a grey image without an axis of channels.
+    pictures = pixels[..., 0] if pixels.shape[3] == 1 else pixels
+    stored = [_through_jpeg(picture, quality) for picture in pictures]
     return torch.from_numpy(np.stack(stored)).reshape(pixels.shape).movedim(3, 1) / 255
 
 
