@@ -159,7 +159,8 @@ class Config(Section):
                 if recipe.datasets is not None and dataset not in recipe.datasets:
                     continue
                 for needs, has, what in (
-                    (known.needs_masks, source.has_masks, "masks"),
+                    # The masks of two-class scenes come with them.
+                    (known.needs_masks and not known.needs_scenes, source.has_masks, "masks"),
                     (known.needs_scenes, source.has_scenes, "two-class scenes"),
                 ):
                     if needs and not has:

@@ -17,7 +17,9 @@ from clarity.losses.mended import (
     DynamicSoftMarginLoss,
     HistogramLoss,
     LiftedStructureLoss,
+    NTXentLoss,
     SmoothAPLoss,
+    TupletMarginLoss,
 )
 from clarity.losses.recipe import NOT_USABLE, OF_VIEW_PAIRS, LossRecipe
 from clarity.models.encoders import build_encoder
@@ -302,21 +304,33 @@ def test_the_histogram_loss_is_the_librarys_and_has_a_bin_for_equal_embeddings()
     assert HistogramLoss()(same, torch.arange(6) % 2).isfinite()
 
 
-@pytest.mark.parametrize("distance", [LpDistance(), CosineSimilarity()])
-def test_the_lifted_structure_loss_is_the_librarys(distance):
+@pytest.mark.parametrize(
+    ("kind", "arguments"),
+    [
+        (LiftedStructureLoss, {"neg_margin": 0.5, "pos_margin": 0.1, "distance": LpDistance()}),
+        (LiftedStructureLoss, {"neg_margin": 0.5, "distance": CosineSimilarity()}),
+        (NTXentLoss, {"temperature": 0.3}),
+        (NTXentLoss, {"temperature": 0.3, "distance": LpDistance()}),
+        (TupletMarginLoss, {"scale": 10}),
+    ],
+)
+def test_a_loss_that_sums_over_negatives_by_image_is_the_librarys(kind, arguments):
     x, labels = embeddings()
-    margins = {"neg_margin": 0.5, "pos_margin": 0.1, "distance": distance}
     found, gradients = [], []
-    for kind in (LiftedStructureLoss, library.LiftedStructureLoss):
+    for version in (kind, getattr(library, kind.__name__)):
         x.grad = None
-        found.append(kind(**margins)(x, labels))
+        found.append(version(**arguments)(x, labels))
         found[-1].backward()
         gradients.append(x.grad)
     torch.testing.assert_close(*found)
     torch.testing.assert_close(*gradients)
     # An image whose negatives were not mined counts for nothing.
     few = (torch.tensor([0, 1]), torch.tensor([8, 9]), torch.tensor([0]), torch.tensor([1]))
-    assert LiftedStructureLoss()(x, labels, few).isfinite()
+    assert kind()(x, labels, few).isfinite()
+    # Two images of a class that are embedded alike have a gradient.
+    same = torch.cat([x.detach()[:1], x.detach()]).requires_grad_(True)
+    kind()(same, torch.cat([labels[:1], labels])).backward()
+    assert same.grad.isfinite().all()
 
 
 @pytest.mark.parametrize(

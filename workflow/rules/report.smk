@@ -4,6 +4,8 @@ rule figures:
         tables(),
         cells("attributions.safetensors"),
         runs("history.parquet"),
+        runs("geometry.parquet"),
+        runs("trust.parquet"),
         runs("predictions.parquet"),
         runs("embeddings.safetensors"),
         evaluation_sets(),

@@ -7,6 +7,13 @@ does it in a time that a training run has.
 import torch
 from pytorch_metric_learning import losses
 from torch import Tensor
+from torch.nn.functional import softplus
+
+#: Stands for a negative that is not there: its exponential is 0, and so is its gradient.
+NO_NEGATIVE = -1e4
+
+#: Anchors and positives of the positive pairs, anchors and negatives of the negative ones.
+Pairs = tuple[Tensor, Tensor, Tensor, Tensor]
 
 
 class SmoothAPLoss(losses.SmoothAPLoss):  # type: ignore[misc]
@@ -130,29 +137,77 @@ class LiftedStructureLoss(losses.LiftedStructureLoss):  # type: ignore[misc]
     are the same for all its positives.
     """
 
-    #: Stands for no negative: its exponential is 0, and so is its gradient.
-    NOTHING = -1e4
-
     def _compute_loss(
-        self,
-        pos_pairs: Tensor,
-        neg_pairs: Tensor,
-        indices_tuple: tuple[Tensor, Tensor, Tensor, Tensor],
+        self, pos_pairs: Tensor, neg_pairs: Tensor, indices_tuple: Pairs
     ) -> dict[str, dict[str, object]]:
-        first, second, anchor, negative = indices_tuple
-        if len(first) == 0 or len(anchor) == 0:
+        first, second = indices_tuple[:2]
+        if len(pos_pairs) == 0 or len(neg_pairs) == 0:
             return dict(self.zero_losses())
-        count = 1 + int(torch.cat(indices_tuple).max())
-        nearness = neg_pairs.new_full((count, count), self.NOTHING)
-        nearness[anchor, negative] = self.distance.margin(self.neg_margin, neg_pairs)
-        of_image = torch.logsumexp(nearness, dim=1)
+        nearness = self.distance.margin(self.neg_margin, neg_pairs)
+        of_image = _over_negatives(nearness, indices_tuple)
         of_pair = torch.logaddexp(of_image[first], of_image[second])
         # Halved, since each positive pair is counted twice.
         loss = torch.relu(of_pair + self.distance.margin(pos_pairs, self.pos_margin)) ** 2 / 2
-        return {"loss": {"losses": loss, "indices": (first, second), "reduction_type": "pos_pair"}}
+        return _of_positives(loss, indices_tuple)
+
+
+class NTXentLoss(losses.NTXentLoss):  # type: ignore[misc]
+    """Cross-entropy of each positive against the negatives of its anchor.
+
+    Chen et al., 2020, "A Simple Framework for Contrastive Learning of Visual Representations",
+    equation 1. Mended as `LiftedStructureLoss` is.
+    """
+
+    def _compute_loss(
+        self, pos_pairs: Tensor, neg_pairs: Tensor, indices_tuple: Pairs
+    ) -> dict[str, dict[str, object]]:
+        if len(pos_pairs) == 0 or len(neg_pairs) == 0:
+            return dict(self.zero_losses())
+        sign = 1 if self.distance.is_inverted else -1
+        positive, negative = (sign * pairs / self.temperature for pairs in (pos_pairs, neg_pairs))
+        of_anchor = _over_negatives(negative, indices_tuple)[indices_tuple[0]]
+        return _of_positives(torch.logaddexp(positive, of_anchor) - positive, indices_tuple)
+
+
+class TupletMarginLoss(losses.TupletMarginLoss):  # type: ignore[misc]
+    """Each positive, its angle a margin smaller, against the negatives of its anchor.
+
+    Yu and Tao, 2019, "Deep Metric Learning with Tuplet Margin Loss", equation 6. Mended as
+    `LiftedStructureLoss` is; and the angle of two equal embeddings, 0, has a gradient here.
+    """
+
+    def _compute_loss(
+        self, pos_pairs: Tensor, neg_pairs: Tensor, indices_tuple: Pairs
+    ) -> dict[str, dict[str, object]]:
+        if len(pos_pairs) == 0 or len(neg_pairs) == 0:
+            return dict(self.zero_losses())
+        angles = torch.acos(pos_pairs.clamp(-1 + 1e-6, 1 - 1e-6))
+        positive = self.scale * torch.cos(angles - self.margin)
+        of_anchor = _over_negatives(self.scale * neg_pairs, indices_tuple)[indices_tuple[0]]
+        return _of_positives(softplus(of_anchor - positive), indices_tuple)
+
+
+def _over_negatives(values: Tensor, pairs: Pairs) -> Tensor:
+    """Return the logarithm of the summed exponentials of each image's negatives, [images]."""
+    anchor, negative = pairs[2:]
+    count = 1 + int(torch.cat(pairs).max())
+    table = values.new_full((count, count), NO_NEGATIVE)
+    table[anchor, negative] = values
+    return torch.logsumexp(table, dim=1)
+
+
+def _of_positives(loss: Tensor, pairs: Pairs) -> dict[str, dict[str, object]]:
+    return {"loss": {"losses": loss, "indices": pairs[:2], "reduction_type": "pos_pair"}}
 
 
 MENDED = {
     kind.__name__: kind
-    for kind in (SmoothAPLoss, DynamicSoftMarginLoss, HistogramLoss, LiftedStructureLoss)
+    for kind in (
+        SmoothAPLoss,
+        DynamicSoftMarginLoss,
+        HistogramLoss,
+        LiftedStructureLoss,
+        NTXentLoss,
+        TupletMarginLoss,
+    )
 }
