@@ -30,9 +30,13 @@ def test_one_command_makes_every_table_every_figure_and_the_report(finished):
     assert (table["verdict"] != "better").all(), "one seed shows nothing"
     assert (table.loc[table["metric"] == "discriminative-mass", "n_images"] <= 4).all()
     figures = {file.stem for file in (results / "figures").iterdir()}
-    assert figures == {"gallery-scenes", "training-scenes", "embeddings-scenes"} | {
-        f"effects-{metric}" for metric in TINY["metrics"]
-    }
+    of_dataset = {f"{kind}-scenes" for kind in ("gallery", "training", "embeddings", "measures")}
+    assert figures == of_dataset | {f"effects-{metric}" for metric in TINY["metrics"]}
+    models = pd.read_csv(results / "tables/models.csv").set_index("loss")
+    assert (models["status"] == "ok").all()
+    # Two views of an image are two images of the budget.
+    assert models.loc["supcon", "images_seen"] == models.loc["cross-entropy", "images_seen"]
+    assert models["pgd-accuracy:0.03"].le(models["fgsm-accuracy:0.03"] + 0.05).all()
     page = (results / "report.html").read_text()
     assert "<table" in page
     assert "supcon" in page
@@ -40,6 +44,26 @@ def test_one_command_makes_every_table_every_figure_and_the_report(finished):
     assert manifest["axes"] == {"dataset": "scenes", "loss": "supcon", "seed": 0}
     assert {"torch", "quantus", "captum", "python"} <= set(manifest["versions"])
     assert {"git", "host", "device", "threads", "seconds", "inputs"} <= set(manifest)
+
+
+def test_a_run_that_diverges_stops_nothing_and_stands_in_the_tables_without_numbers(make_project):
+    project = make_project()
+    losses = {**TINY["losses"], "wild": {"loss": "TripletMarginLoss"}}
+    scenes = {**TINY["datasets"]["scenes"], "exceptions": {"wild": {"learning-rate": 1e30}}}
+    project.configure(losses=losses, datasets={"scenes": scenes})
+    project.run()
+    tables = project.folder / "results/tiny/tables"
+    models = pd.read_csv(tables / "models.csv").set_index("loss")
+    assert models["status"].to_dict() == {"cross-entropy": "ok", "supcon": "ok", "wild": "diverged"}
+    assert models.loc["wild", "status_epoch"] == 1
+    assert np.isnan(models.loc["wild", "accuracy"])
+    coverage = pd.read_csv(tables / "coverage.csv")
+    assert coverage["unavailable"].eq(1 / 3).any()
+    summary = pd.read_csv(tables / "summary.csv")
+    assert (summary.loc[summary["loss"] == "wild", "n_images"] == 0).all()
+    assert (summary.loc[summary["loss"] == "supcon", "n_images"] > 0).any()
+    page = (project.folder / "results/tiny/report.html").read_text()
+    assert "diverged" in page
 
 
 def test_results_are_one_partitioned_table(finished):
@@ -121,6 +145,7 @@ class TestOnlyWhatIsDue:
         finished.configure(seeds=[0, 1])
         assert finished.planned() == {
             "train": 2,
+            "trust": 2,
             "attribute": 2,
             "evaluate": 2,
             "compare": 1,
@@ -152,7 +177,8 @@ class TestOnlyWhatIsDue:
     @pytest.mark.parametrize(
         ("module", "first", "not_before"),
         [
-            ("training", "train", {"prepare"}),
+            ("training/fit", "train", {"prepare"}),
+            ("trust/attacks", "trust", {"prepare", "train", "attribute", "evaluate"}),
             ("attribution/controls", "attribute", {"prepare", "train"}),
             ("metrics/contrastivity", "evaluate", {"prepare", "train", "attribute"}),
             ("statistics/resampling", "compare", {"prepare", "train", "attribute", "evaluate"}),

@@ -368,6 +368,15 @@ def test_what_is_wrong_is_said_with_its_place_and_the_nearest_word(recipe, messa
     assert any(message in problem for problem in LossRecipe(**recipe).problems("losses.x"))
 
 
+def test_a_recipe_comes_back_from_its_plain_form():
+    for recipe in (
+        {"terms": [{"loss": "cross-entropy"}, {"loss": "SupConLoss", "memory": 64}], "views": 2},
+        {"loss": "TripletMarginLoss", "miner": "BatchHardMiner", "margin": 0.2},
+    ):
+        whole = LossRecipe(**recipe)
+        assert LossRecipe(**whole.plain()) == whole
+
+
 def test_terms_and_keys_of_a_single_loss_do_not_go_together():
-    with pytest.raises(ValueError, match="found `terms` and margin, miner"):
+    with pytest.raises(ValueError, match="found `terms` and miner, margin;"):
         LossRecipe(terms=[{"loss": "cross-entropy"}], margin=0.1, miner="HDCMiner")

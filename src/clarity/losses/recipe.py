@@ -195,11 +195,11 @@ class LossRecipe(Term):
     @model_validator(mode="after")
     def _one_loss_or_terms(self) -> Self:
         if self.terms is not None:
-            given = self.model_fields_set & set(Term.model_fields) | set(self.arguments)
+            fields = Term.model_fields.items()
+            given = [str(f.alias) for name, f in fields if getattr(self, name) != f.default]
+            given += self.arguments
             if given:
-                raise ValueError(
-                    f"found `terms` and {', '.join(sorted(given))}; wanted these in the terms"
-                )
+                raise ValueError(f"found `terms` and {', '.join(given)}; wanted these in the terms")
         return self
 
     @property
