@@ -45,6 +45,7 @@ rule train_all:
         "train-all"
     input:
         runs("manifest.json"),
+        runs("trust.parquet"),
     localrule: True
 
 
