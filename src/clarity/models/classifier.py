@@ -30,6 +30,8 @@ HEADS: tuple[HeadName, ...] = (
 #: 2021, "Emerging Properties in Self-Supervised Vision Transformers", section 4.1.
 NEIGHBOURS = 20
 VOTE_TEMPERATURE = 0.07
+#: Images whose neighbours are sought at once.
+VOTERS_AT_ONCE = 512
 #: Share of the votes that a class without any gets, so that its logarithm is a number.
 NO_VOTES = 1e-6
 
@@ -150,6 +152,10 @@ class Classifier(nn.Module):
 
     def _votes(self, unit: Tensor) -> Tensor:
         """Return the logarithm of each class's share of the votes of the nearest references."""
+        # A part at a time: the cosines of 10,000 images to 10,000 references are 400 MB.
+        return torch.cat([self._votes_of_part(part) for part in unit.split(VOTERS_AT_ONCE)])
+
+    def _votes_of_part(self, unit: Tensor) -> Tensor:
         count = min(NEIGHBOURS, len(self.references))
         cosines, nearest = (unit @ self.references.T).topk(count, dim=1)
         votes = (cosines / VOTE_TEMPERATURE).softmax(dim=1)

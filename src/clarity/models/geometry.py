@@ -16,7 +16,7 @@ from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silho
 from clarity.seeds import derive_seed
 
 #: Images that are measured at most; of more, this many are drawn once for all (`_subset`).
-POINTS = 10_000
+POINTS = 5_000
 #: Rows of the matrix of all pairs that are held at a time.
 ROWS = 1_000
 #: MiB that scikit-learn may take for its distances.

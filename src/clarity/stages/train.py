@@ -52,10 +52,14 @@ def train_run(
     started = time.perf_counter()
     splits, explained = Splits.read(data), EvaluationSet.read(evaluation)
     with deterministic(device, threads) as chosen:
+        classes = len(splits.class_names)
+        test_images, test_labels = splits.test_images, splits.test_labels
         parts = part(splits.train_images, splits.train_labels, training, run.dataset)
+        # The parts are copies: a large dataset is not to be held twice.
+        del splits
         trained = train(
             parts,
-            len(splits.class_names),
+            classes,
             training,
             loss,
             dataset=run.dataset,
@@ -64,9 +68,9 @@ def train_run(
         )
         fitted = time.perf_counter()
         model, ok = trained.model, trained.status.ok
-        labels = np.stack([splits.test_labels, np.full_like(splits.test_labels, NONE)], axis=1)
+        labels = np.stack([test_labels, np.full_like(test_labels, NONE)], axis=1)
         images = {
-            "test": (splits.test_images, labels),
+            "test": (test_images, labels),
             "evaluation": (explained.images, explained.classes),
         }
         kept = {
@@ -75,15 +79,13 @@ def train_run(
         }
         predictions = pd.concat(
             [
-                predict(model, kept[name], classes if ok else classes[:0], name)
-                for name, (_, classes) in images.items()
+                predict(model, kept[name], truth if ok else truth[:0], name)
+                for name, (_, truth) in images.items()
             ],
             ignore_index=True,
         )
         embeddings = {name: value.cpu().numpy() for name, value in kept.items()}
-        measures = geometry(
-            embeddings["test"], splits.test_labels if ok else splits.test_labels[:0]
-        )
+        measures = geometry(embeddings["test"], test_labels if ok else test_labels[:0])
     status = vars(trained.status)
     classifier.save(model, folder / "model.safetensors", loss=trained.loss, status=status)
     storage.write_table(folder / "history.parquet", trained.history)

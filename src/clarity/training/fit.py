@@ -244,9 +244,11 @@ def _normalisation(images: Tensor, training: Training) -> tuple[Tensor, Tensor]:
             # What weights for colours, summed for one channel, expect of a grey image.
             mean, std = [float(np.mean(mean))], [float(np.mean(std))]
     else:
-        pixels = images.flatten(2).transpose(0, 1).flatten(1)
-        # Integer counts of the 256 values: exact, and no float copy of all images.
-        counts = torch.stack([channel.bincount(minlength=256) for channel in pixels.long().cpu()])
+        # Counts of the 256 values, some images at a time: exact, and no wider copy of all images.
+        counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
+        for some in images.split(1000):
+            for channel, pixels in enumerate(some.transpose(0, 1).flatten(1).cpu()):
+                counts[channel] += pixels.bincount(minlength=256)
         values = torch.arange(256, dtype=torch.float64) / 255
         share = counts / counts.sum(dim=1, keepdim=True)
         center = (share * values).sum(dim=1, keepdim=True)
