@@ -153,7 +153,7 @@ class Classifier(nn.Module):
     def _votes(self, unit: Tensor) -> Tensor:
         """Return the logarithm of each class's share of the votes of the nearest references."""
         # A part at a time: the cosines of 10,000 images to 10,000 references are 400 MB.
-        return torch.cat([self._votes_of_part(part) for part in unit.split(VOTERS_AT_ONCE)])
+        return torch.cat([self._votes_of_part(part) for part in torch.split(unit, VOTERS_AT_ONCE)])
 
     def _votes_of_part(self, unit: Tensor) -> Tensor:
         count = min(NEIGHBOURS, len(self.references))

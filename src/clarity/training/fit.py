@@ -246,7 +246,7 @@ def _normalisation(images: Tensor, training: Training) -> tuple[Tensor, Tensor]:
     else:
         # Counts of the 256 values, some images at a time: exact, and no wider copy of all images.
         counts = torch.zeros(images.shape[1], 256, dtype=torch.int64)
-        for some in images.split(1000):
+        for some in torch.split(images, 1000):
             for channel, pixels in enumerate(some.transpose(0, 1).flatten(1).cpu()):
                 counts[channel] += pixels.bincount(minlength=256)
         values = torch.arange(256, dtype=torch.float64) / 255
