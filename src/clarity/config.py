@@ -132,7 +132,8 @@ class Config(Section):
 
     def _dataset_problems(self) -> Iterable[str]:
         for name, dataset in self.datasets.items():
-            yield from dataset.training_problems(f"datasets.{name}", self.losses)
+            views = {loss: recipe.views for loss, recipe in self.losses.items()}
+            yield from dataset.training_problems(f"datasets.{name}", views)
             yield from dataset.problems(f"datasets.{name}", self.data)
 
     def _class_problems(self) -> Iterable[str]:

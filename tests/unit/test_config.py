@@ -61,6 +61,27 @@ def problems(changes: dict) -> list[str]:
             {"datasets/mnist/augment": {"shfit": 1}},
             "datasets.mnist.augment: unknown key 'shfit'; did you mean 'shift'?",
         ),
+        (
+            {"datasets/mnist/batch-size": 64, "datasets/mnist/samples-per-class": 6},
+            "datasets.mnist.batch-size: found 64, wanted a multiple of 12 (samples-per-class 6 x 2 "
+            "views of 'supcon')",
+        ),
+        (
+            {"datasets/mnist/exceptions": {"supcn": {"epochs": 3}}},
+            "datasets.mnist.exceptions.supcn: no such loss; did you mean 'supcon'?",
+        ),
+        (
+            {"datasets/mnist/exceptions": {"supcon": {"epoch": 3}}},
+            "datasets.mnist.exceptions.supcon.epoch: unknown key; did you mean 'epochs'?",
+        ),
+        (
+            {"datasets/mnist/exceptions": {"supcon": {"epochs": "many"}}},
+            "datasets.mnist.exceptions.supcon.epochs: found 'many'",
+        ),
+        (
+            {"trust": {"out-of-distribution": {"mnist": "scnes"}}},
+            "trust.out-of-distribution.mnist: found 'scnes'; did you mean 'scenes'?",
+        ),
         ({"datasets/mnist/encoder": "convnext"}, "did you mean 'convnet'?"),
         (
             {"losses/triplet/loss": "TripletMarginLos"},

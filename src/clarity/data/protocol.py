@@ -1,6 +1,6 @@
 """Protocol: owns the keys of a dataset that say how every loss is trained on it."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, PositiveFloat, PositiveInt, ValidationError
@@ -130,9 +130,14 @@ class Training(Section):
         exceptions = plain.pop("exceptions")
         return Training(**{**plain, **exceptions.get(loss, {})})
 
-    def training_problems(self, where: str, losses: Iterable[str]) -> Iterator[str]:
-        """Yield what is wrong with training beyond single keys, each with its place."""
-        names = list(losses)
+    def training_problems(self, where: str, views: Mapping[str, int]) -> Iterator[str]:
+        """Yield what is wrong with training beyond single keys, each with its place.
+
+        Args:
+            where: the place in the config, such as ``datasets.cifar10``.
+            views: by loss, the augmented views of each image.
+        """
+        names = list(views)
         yield from self.encoder.problems(f"{where}.encoder")
         for loss, changes in self.exceptions.items():
             place = f"{where}.exceptions.{loss}"
@@ -151,6 +156,19 @@ class Training(Section):
                     key = ".".join(map(str, detail["loc"]))
                     yield f"{place}.{key}: found {detail['input']!r}; {detail['msg']}"
         yield from self._own_problems(where)
+        for loss, count in views.items():
+            if loss not in self.exceptions:
+                yield from self._budget_problems(where, loss, count)
+
+    def _budget_problems(self, where: str, loss: str, views: int) -> Iterator[str]:
+        """Yield that batches of whole groups of a class, in views, would differ between losses."""
+        group = (self.samples_per_class or 1) * views
+        if self.budget == "images" and self.batch_size % group:
+            yield (
+                f"{where}.batch-size: found {self.batch_size}, wanted a multiple of {group} "
+                f"(samples-per-class {self.samples_per_class or 1} x {views} views of '{loss}'), "
+                f"so that all losses see as many images a step"
+            )
 
     def _own_problems(self, where: str) -> Iterator[str]:
         if self.validation + (self.early_stopping.share if self.early_stopping else 0) >= 0.6:
