@@ -11,6 +11,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from clarity import storage
+from clarity.data.selection import first_of_each
 from clarity.data.sets import Splits
 from clarity.grid import Run
 from clarity.models import classifier
@@ -20,7 +21,7 @@ from clarity.trust import measure
 from clarity.trust.attacks import fgsm, pgd
 from clarity.trust.corruptions import SMALL, STRENGTHS, corrupt
 from clarity.trust.detection import as_input, detect
-from clarity.trust.measure import Foreign, stratified, trust
+from clarity.trust.measure import Foreign, trust
 from clarity.trust.recipe import Trust
 
 NAMES = list(STRENGTHS)
@@ -108,9 +109,9 @@ def test_a_model_that_is_never_sure_of_three_classes_has_known_scores():
 
 def test_the_subset_is_the_first_images_of_every_class_alike():
     labels = np.array([0, 0, 0, 0, 1, 2, 1, 2, 1])
-    assert stratified(labels, 5).tolist() == [0, 1, 4, 5, 6]
-    assert stratified(labels, 3).tolist() == [0, 4, 5]
-    assert stratified(labels, 99).tolist() == list(range(9))
+    assert first_of_each(labels, 5).tolist() == [0, 1, 4, 5, 6]
+    assert first_of_each(labels, 3).tolist() == [0, 4, 5]
+    assert first_of_each(labels, 99).tolist() == list(range(9))
 
 
 # --- attacks

@@ -163,21 +163,21 @@ def fit_encoder(
             sums.index_add_(0, targets, F.normalize(embeddings.detach(), dim=1))
             seen += len(inputs)
         model.eval()
+        # Of the epoch's own embeddings: no further pass over the images.
+        prototypes = F.normalize(sums, dim=1)
         rows.append(
             {
                 "epoch": epoch,
                 "images_seen": seen,
                 "learning_rate": schedule.get_last_lr()[0],
                 "loss": float(torch.stack(losses).mean()),
-                # Prototypes of the epoch's own embeddings: no further pass over the images.
-                **_progress(model, F.normalize(sums, dim=1), parts.calibration, device),
+                **_progress(model, prototypes, parts.calibration, device),
             }
         )
         failure = _failure(rows)
         if failure is not None:
             return Trained(model, loss, pd.DataFrame(rows), failure)
         if training.early_stopping is not None and parts.selection is not None:
-            prototypes = F.normalize(sums, dim=1)
             score = _progress(model, prototypes, parts.selection, device)["validation_accuracy"]
             if best is None or score > best[0]:
                 best, waited = (score, copy.deepcopy(model.state_dict())), 0
@@ -222,10 +222,10 @@ def _build(
         classes=classes,
         normalise=recipe.normalise,
     )
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(derive_seed("encoder", dataset, seed))
+    cpu = torch.device("cpu")
+    with seeded(derive_seed("encoder", dataset, seed), cpu):
         model = Classifier(shape, pretrained=True)
-        torch.manual_seed(derive_seed("loss", dataset, seed))
+    with seeded(derive_seed("loss", dataset, seed), cpu):
         loss = TrainingLoss(recipe, classes, model.dimension)
     mean, std = _normalisation(images, training)
     model.mean.copy_(mean)

@@ -8,6 +8,7 @@ from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clarity.data.selection import stratified
 from clarity.data.sets import to_input
 from clarity.models.classifier import HEADS, Classifier
 from clarity.seeds import derive_seed
@@ -91,16 +92,9 @@ def set_prototypes(model: Classifier, embeddings: Tensor, labels: Tensor) -> Non
 @torch.no_grad()
 def _set_references(model: Classifier, embeddings: Tensor, labels: Tensor, dataset: str) -> None:
     """Keep normalised training embeddings for nearest neighbours: all, or as many of each class."""
-    rows = torch.arange(len(labels))
-    if len(rows) > MOST_REFERENCES:
-        generator = torch.Generator().manual_seed(derive_seed("references", dataset))
-        order = torch.randperm(len(labels), generator=generator)
-        shuffled = labels.cpu()[order]
-        # The place of each image among those of its class: sorting by it deals the classes in turn.
-        members = F.one_hot(shuffled, model.shape.classes).cumsum(dim=0)
-        turn = members.gather(1, shuffled[:, None])[:, 0]
-        rows = order[torch.argsort(turn, stable=True)[:MOST_REFERENCES]].sort().values
-    rows = rows.to(labels.device)
+    seed = derive_seed("references", dataset)
+    picked = np.sort(stratified(labels.cpu().numpy(), MOST_REFERENCES, seed))
+    rows = torch.from_numpy(picked).to(labels.device)
     model.set_references(F.normalize(embeddings[rows], dim=1), labels[rows])
 
 

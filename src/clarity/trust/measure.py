@@ -11,6 +11,7 @@ from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics.functional.classification import multiclass_calibration_error
 
+from clarity.data.selection import first_of_each
 from clarity.data.sets import Splits, to_input
 from clarity.models.classifier import Classifier
 from clarity.seeds import derive_seed
@@ -63,7 +64,7 @@ def trust(
         value is NaN), one row each:
 
         - accuracy: `accuracy` on the test images, `accuracy-subset` on those that are attacked and
-          corrupted (the first of each class, `stratified`);
+          corrupted (`clarity.data.selection.first_of_each`);
         - calibration, on the test images: `nll`, `brier` (Brier, 1950: squared error summed over
           classes) and `ece` (`BINS` bins of equal width, Guo et al., 2017, equation 3);
         - out-of-distribution: what `clarity.trust.detection.detect` measures, as
@@ -76,7 +77,7 @@ def trust(
     labels = torch.from_numpy(splits.test_labels).to(device)
     logits, embeddings = _apply(model, _batches(splits.test_images, device))
     rows = [("accuracy", "accuracy", _accuracy(logits, labels), "higher")]
-    chosen = torch.from_numpy(stratified(splits.test_labels, recipe.images))
+    chosen = torch.from_numpy(first_of_each(splits.test_labels, recipe.images))
     images, targets = to_input(splits.test_images[chosen], device), labels[chosen.to(device)]
     clean = _accuracy(logits[chosen.to(device)], targets)
     rows.append(("accuracy", "accuracy-subset", clean, "higher"))
@@ -94,15 +95,6 @@ def nothing() -> pd.DataFrame:
     """Return the table of a model of which nothing can be measured: its columns without rows."""
     types = {name: np.float64 if name == "value" else "str" for name in COLUMNS}
     return pd.DataFrame(columns=list(COLUMNS)).astype(types)
-
-
-def stratified(labels: np.ndarray, number: int) -> np.ndarray:
-    """Return the indices of the first ``number`` images, of every class alike, in their order.
-
-    First the first image of each class, then the second of each, and so on.
-    """
-    rank = pd.Series(labels).groupby(labels).cumcount().to_numpy()
-    return np.sort(np.argsort(rank, kind="stable")[:number])
 
 
 def _batches(images: np.ndarray, device: torch.device) -> Iterator[Tensor]:
@@ -141,9 +133,9 @@ def _detection(
     model: Classifier, splits: Splits, foreign: Foreign, known: tuple[Tensor, Tensor]
 ) -> Iterator[Row]:
     device = next(model.parameters()).device
-    fitted = stratified(splits.train_labels, REFERENCE)
+    fitted = first_of_each(splits.train_labels, REFERENCE)
     _, reference = _apply(model, _batches(splits.train_images[fitted], device))
-    chosen = stratified(foreign.splits.test_labels, len(splits.test_labels))
+    chosen = first_of_each(foreign.splits.test_labels, len(splits.test_labels))
     shape = splits.test_images.shape[1:]
     strange = _batches(foreign.splits.test_images[chosen], device)
     other = _apply(model, (as_input(batch, shape) for batch in strange))
