@@ -12,7 +12,7 @@ import os
 import re
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from clarity import signatures
@@ -52,11 +52,13 @@ class Library:
 
     Attributes:
         modules: what they are imported from; a package offers its imports, a module its classes.
+            The first that has a name is meant by it.
         calls: the methods whose arguments the config may give.
         given: arguments that CLarity gives itself, or that no config can give.
         gives_first: whether CLarity also gives the first argument of each call, whatever its name.
         takes: an argument without which the last of the calls is not of the kind.
         without: classes that are no finished members of the kind.
+        refused: classes that would fit and cannot be used, by name, and why.
     """
 
     modules: tuple[str, ...]
@@ -65,12 +67,14 @@ class Library:
     gives_first: bool = False
     takes: str | None = None
     without: re.Pattern[str] = re.compile(r"^_|^Base|^Generic|^Multiple|Mixin$")
+    refused: Mapping[str, str] = field(default_factory=dict)
 
 
 METRIC_LEARNING = _words(
     "num_classes embedding_size distance reducer embedding_regularizer weight_regularizer "
     "embedding_reg_weight weight_reg_weight weight_init_func collect_stats l descriptors_dim"
 )
+ATTRIBUTION = ("cams", "perturbation", "sampling", "relevance", "adapted", "controls")
 QUANTUS = _words("axiomatic complexity faithfulness localisation randomisation robustness")
 
 LIBRARIES = {
@@ -80,16 +84,32 @@ LIBRARIES = {
     "reducers": Library(("pytorch_metric_learning.reducers",), given=METRIC_LEARNING),
     "regularizers": Library(("pytorch_metric_learning.regularizers",), given=METRIC_LEARNING),
     "attribution": Library(
-        ("captum.attr", "clarity.attribution.controls"),
-        calls=("__init__", "attribute"),
+        (*(f"clarity.attribution.{part}" for part in ATTRIBUTION), "captum.attr"),
+        calls=("__init__", "attribute_classes", "attribute"),
+        # `abs` is the recipe's `sign`; how work is cut into passes is no part of a method.
         given=_words(
-            "model forward_func layer inputs target baselines additional_forward_args device_ids "
-            "return_convergence_delta"
+            "model forward_func layer rows seed inputs target targets baselines feature_mask abs "
+            "additional_forward_args device_ids return_convergence_delta internal_batch_size "
+            "perturbations_per_eval show_progress"
         ),
         gives_first=True,
         takes="target",
         # A neuron is no class, and a text no image; LimeBase is what Lime and KernelShap stand on.
-        without=re.compile(r"^_|^Neuron|LLM|Base$"),
+        without=re.compile(r"^_|^Neuron|LLM|Base$|^PerClass$"),
+        refused={
+            "NoiseTunnel": "write `noise: smoothgrad` beside the method that is to have it",
+            "LayerLRP": "LRP to the image is `LRP`",
+            "LayerDeepLift": "DeepLift to the image is `DeepLift`",
+            "LayerDeepLiftShap": "DeepLiftShap to the image is `DeepLiftShap`",
+            "LayerFeatureAblation": "AblationCAM removes channels, FeatureAblation regions",
+            "LayerFeaturePermutation": (
+                "it permutes within a batch, so that a map would depend on other images"
+            ),
+            "LayerGradientShap": (
+                "it draws for each row of a batch, so that a map would depend on other images; "
+                "GradientShap draws the same for all"
+            ),
+        },
     ),
     "metrics": Library(
         (*(f"quantus.metrics.{part}" for part in sorted(QUANTUS)), "clarity.metrics.contrastivity"),
@@ -128,7 +148,8 @@ class ClassInfo:
 def names(kind: str) -> list[str]:
     """Return the names of all classes of a kind."""
     paths = [path for module in LIBRARIES[kind].modules for path in _offered(kind, module)]
-    return sorted(path.rpartition(".")[2] for path in paths if _offered_class(kind, path))
+    found = {path.rpartition(".")[2] for path in paths if _offered_class(kind, path)}
+    return sorted(found - LIBRARIES[kind].refused.keys())
 
 
 def find(kind: str, name: str) -> ClassInfo:
@@ -144,6 +165,8 @@ def find(kind: str, name: str) -> ClassInfo:
         if info is None:
             raise UnknownName(f"'{name}' has no {library.calls[-1]}(..., {library.takes})")
         return info
+    if name in library.refused:
+        raise UnknownName(f"{name} cannot be used by name: {library.refused[name]}")
     for module in library.modules:
         path = f"{module}.{name}"
         info = _offered_class(kind, path) if path in _offered(kind, module) else None

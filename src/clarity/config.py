@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, NonNegativeInt, PositiveInt, ValidationError, model_validator
+from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
 from pydantic_core import ErrorDetails
 
 from clarity import catalogue
@@ -43,7 +43,22 @@ class Evaluation(Section):
         bool,
         Field(description="compare only images that all losses of a dataset and seed get right"),
     ] = True
-    batch_size: Annotated[PositiveInt, Field(description="images a call of a method")] = 64
+    classes: Annotated[
+        str,
+        Field(
+            pattern=r"^(label\+runner-up|top-\d+|all)$",
+            description="whose maps each image gets: label+runner-up, top-5 (these and the next by "
+            "the model), or all",
+        ),
+    ] = "label+runner-up"
+    batch_size: Annotated[
+        PositiveInt, Field(description="images a call of a model by a metric")
+    ] = 64
+    memory: Annotated[
+        PositiveFloat | None,
+        Field(description="GiB that a pass of a method takes; null is 1/16 on a CPU, 4 on a GPU"),
+    ] = None
+    compress: Annotated[bool, Field(description="store maps compressed, without loss")] = False
 
 
 class Statistics(Section):
@@ -93,6 +108,34 @@ class Config(Section):
             return {**value, "losses": filled}
         return value
 
+    @model_validator(mode="before")
+    @classmethod
+    def _method_of_each_target(cls, value: Any) -> Any:
+        """Make of `gradcam: {targets: [logit, prototype]}` the methods gradcam, gradcam-prototype."""
+        if not isinstance(value, dict) or not isinstance(value.get("methods"), dict):
+            return value
+        methods: dict[str, Any] = {}
+        for name, recipe in value["methods"].items():
+            if not isinstance(recipe, dict) or "targets" not in recipe:
+                made = {name: recipe}
+            else:
+                targets = recipe["targets"]
+                if not (isinstance(targets, list) and all(isinstance(t, str) for t in targets)):
+                    raise ValueError(
+                        f"methods.{name}.targets: found {targets!r}, wanted a list of targets"
+                    )
+                if "target" in recipe:
+                    raise ValueError(f"methods.{name}: found target and targets, wanted one")
+                shared = {key: given for key, given in recipe.items() if key != "targets"}
+                made = {
+                    name if target == "logit" else f"{name}-{target}": {**shared, "target": target}
+                    for target in targets
+                }
+            for known in made.keys() & methods.keys():
+                raise ValueError(f"methods.{known}: found twice, as an entry and among targets")
+            methods |= made
+        return {**value, "methods": methods}
+
     @property
     def grid(self) -> Grid:
         """The product of the axes."""
@@ -118,6 +161,11 @@ class Config(Section):
         ]
 
     def _axis_problems(self) -> Iterable[str]:
+        if self.evaluation.classes in ("top-0", "top-1"):
+            yield (
+                f"evaluation.classes: found {self.evaluation.classes}, wanted top-2 or more: metrics "
+                f"compare the label with the runner-up"
+            )
         if len(set(self.seeds)) < len(self.seeds):
             yield f"seeds: found {self.seeds}, wanted each seed once"
         if self.statistics.baseline not in self.losses:

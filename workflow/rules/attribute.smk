@@ -19,7 +19,13 @@ rule attribute:
         runtime=lambda w, attempt: 60 * attempt,
     params:
         methods=methods_of,
-        batch_size=CONFIG.evaluation.batch_size,
+        maps={
+            "classes": CONFIG.evaluation.classes,
+            "memory": CONFIG.evaluation.memory,
+            "compress": CONFIG.evaluation.compress,
+        },
+        # What each method took, beside the logs: no result, since it is not the same again.
+        costs=f"{RESULTS}/logs/costs/dataset={{dataset}}/loss={{loss}}/seed={{seed}}",
         runtime={"device": CONFIG.device, "threads": CONFIG.threads},
         code=stage_hash("clarity.stages.attribute"),
     script:

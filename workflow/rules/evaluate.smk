@@ -20,7 +20,10 @@ rule evaluate:
     params:
         methods=methods_of,
         metrics={name: recipe.plain() for name, recipe in CONFIG.metrics.items()},
-        batch_size=CONFIG.evaluation.batch_size,
+        passes={
+            "batch_size": CONFIG.evaluation.batch_size,
+            "memory": CONFIG.evaluation.memory,
+        },
         runtime={"device": CONFIG.device, "threads": CONFIG.threads},
         code=stage_hash("clarity.stages.evaluate"),
     script:

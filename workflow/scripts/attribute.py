@@ -15,7 +15,9 @@ attribute_run(
     Path(snakemake.input.predictions),
     dict(zip(recipes, map(Path, snakemake.output), strict=True)),
     methods={name: MethodRecipe(**recipe) for name, recipe in recipes.items()},
+    seed=int(snakemake.wildcards.seed),
     code=snakemake.params.code,
-    batch_size=snakemake.params.batch_size,
+    costs=Path(snakemake.params.costs),
+    **snakemake.params.maps,
     **snakemake.params.runtime,
 )

@@ -20,6 +20,6 @@ evaluate_run(
     methods={name: MethodRecipe(**recipe) for name, recipe in recipes.items()},
     metrics={name: MetricRecipe(**r) for name, r in snakemake.params.metrics.items()},
     code=snakemake.params.code,
-    batch_size=snakemake.params.batch_size,
+    **snakemake.params.passes,
     **snakemake.params.runtime,
 )

@@ -1,30 +1,59 @@
 """Methods: own how a recipe becomes an explainer, a function from images and classes to maps.
 
-The protocol of a method, for Captum's classes, the controls and a user's own ``module:Class``:
-built with the model (a module from images to class scores), and for Captum's layer methods with
-the layer, it has ``attribute(inputs, target=...)`` that maps images [B, C, H, W] and classes [B] to
-attributions [B, C or 1, h, w]. An attribution of another size than the image is upsampled.
+What a method is stands in `clarity.attribution.protocol`. Here its class is found and built, given
+what its recipe and the data say, run in passes that fit into memory, averaged over noise, and its
+attributions become signed maps of the image's size.
 """
 
 import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import captum.attr
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
-from clarity.attribution import controls
-from clarity.attribution.recipe import CONTROLS, MethodRecipe
-from clarity.attribution.targets import TargetFunction
-from clarity.catalogue import load_own
+from clarity import catalogue
+from clarity.attribution import adapted, cams, controls, perturbation, relevance, sampling
+from clarity.attribution.baselines import baseline_distribution, baseline_images
+from clarity.attribution.batching import rows_of_pass
+from clarity.attribution.gradients import SharedForward
+from clarity.attribution.protocol import MethodUnavailable, PerClass
+from clarity.attribution.recipe import Baseline, MethodRecipe, Segments
+from clarity.attribution.sampling import draws_of_noise, over_noise
+from clarity.attribution.segments import segment
+from clarity.attribution.targets import Score, TargetFunction
 from clarity.models.classifier import Classifier
 
-BASELINES = {"black": 0.0, "grey": 0.5, "white": 1.0}
+#: Where classes are looked for, as in `clarity.catalogue.LIBRARIES`: the first that has a name.
+MODULES = (cams, perturbation, sampling, relevance, adapted, controls, captum.attr)
+
+#: Captum's methods that ask for all gradients, those with respect to the image, by `gradient_func`.
+SHARING = (captum.attr.Saliency, captum.attr.InputXGradient, captum.attr.IntegratedGradients)
+
+BLACK = Baseline(name="black")
+SAMPLE = Baseline(name="sample")
+GRID = Segments()
 
 
-class MethodUnavailable(Exception):
-    """The method cannot explain this model, for a reason that lies in the method: a result."""
+@dataclass(frozen=True)
+class Setting:
+    """What an explainer knows beside its recipe and the model.
+
+    Attributes:
+        seed: the seed axis, for random draws.
+        references: training images [R, C, H, W] in [0, 1], for baselines.
+        class_names: one name a class, for foils by name.
+        memory: GiB that a pass of the network may take; None leaves it to
+            `clarity.attribution.batching`.
+    """
+
+    seed: int = 0
+    references: Tensor | None = None
+    class_names: Sequence[str] = ()
+    memory: float | None = None
 
 
 class Explainer:
@@ -32,66 +61,184 @@ class Explainer:
 
     Attributes:
         score: the target function that is explained, a module from images to class scores.
+        arguments: what the method's class is given by the recipe or by its own defaults.
     """
 
-    def __init__(self, recipe: MethodRecipe, model: Classifier) -> None:
-        """Build the method that ``recipe`` names on ``model``.
+    def __init__(
+        self, recipe: MethodRecipe, model: Classifier | Score, setting: Setting | None = None
+    ) -> None:
+        """Build the method that ``recipe`` names on a model, or on a score of one's own.
 
         Raises:
             MethodUnavailable: if the method cannot work with this model.
+            ValueError: if the recipe asks for what there is not.
         """
-        self.score: nn.Module = TargetFunction(model, recipe.target).eval()
-        self._channels = recipe.channels
-        kind = _class(recipe.method)
-        wanted_by_init = inspect.signature(kind.__init__).parameters
-        wanted_by_call = inspect.signature(kind.attribute).parameters
-        built_with = {k: v for k, v in recipe.arguments.items() if k in wanted_by_init}
-        if "layer" in wanted_by_init:
-            built_with["layer"] = model.encoder.cam_layer
-        self._call_with = {k: v for k, v in recipe.arguments.items() if k not in built_with}
-        if recipe.baseline is not None:
-            if "baselines" not in wanted_by_call:
-                raise MethodUnavailable(f"{recipe.method} takes no baseline")
-            self._call_with["baselines"] = BASELINES[recipe.baseline]
-        self._method = kind(self.score, **built_with)
+        self._setting = setting or Setting()
+        self._recipe = recipe
+        if isinstance(model, Classifier):
+            names = self._setting.class_names
+            model = TargetFunction(model, recipe.target, recipe.foil, names)
+        self.score: Score = model.eval()
+        self._rows: int | None = None
+        self._method: Any = None
+        self._kind = _class(recipe.method)
+        built, called = (
+            inspect.signature(function).parameters
+            for function in (
+                self._kind.__init__,
+                self._kind.attribute_classes
+                if issubclass(self._kind, PerClass)
+                else self._kind.attribute,
+            )
+        )
+        self._built = {k: v for k, v in recipe.arguments.items() if k in built}
+        self._called = {k: v for k, v in recipe.arguments.items() if k not in built}
+        if "abs" in called:
+            self._called["abs"] = False
+        self._takes = built.keys() | called.keys()
+        for key, wanted in (("baseline", "baselines"), ("segments", "feature_mask")):
+            if getattr(recipe, key) is not None and wanted not in self._takes:
+                raise MethodUnavailable(f"{recipe.method} takes no {key}")
+        self._several = getattr(self._kind, "wants_references", False)
+        self.baseline: Baseline | None = None
+        self.segments: Segments | None = None
+        if "baselines" in self._takes:
+            self.baseline = recipe.baseline or (SAMPLE if self._several else BLACK)
+        if "feature_mask" in self._takes:
+            self.segments = recipe.segments or GRID
+        defaults = {
+            name: parameter.default
+            for name, parameter in {**built, **called}.items()
+            if isinstance(parameter.default, bool | int | float | str | list | tuple)
+            and name not in catalogue.LIBRARIES["attribution"].given
+        }
+        self.arguments: dict[str, Any] = {**defaults, **recipe.arguments}
+
+    def described(self) -> dict[str, Any]:
+        """Return the recipe with nothing left to defaults, of CLarity or of the method's class."""
+        chosen = {"baseline": self.baseline, "segments": self.segments}
+        plain = {k: None if v is None else v.plain() for k, v in chosen.items()}
+        return {**self._recipe.plain(), **plain, **self.arguments}
 
     def __call__(self, images: Tensor, classes: Tensor) -> Tensor:
-        """Explain the score of ``classes`` [B] for ``images`` [B, C, H, W] in [0, 1].
+        """Explain images [B, C, H, W] in [0, 1] for classes int64, one [B] or several [B, K] each.
 
         Returns:
-            Signed maps [B, H, W] float32, detached. The map of an image depends on that image and
-            its class alone.
+            Signed maps [B, H, W] or [B, K, H, W] float32, detached. The map of an image depends on
+            that image and its class alone.
 
         Raises:
             MethodUnavailable: if the method finds that it cannot work with this model.
         """
+        targets = classes if classes.ndim == 2 else classes[:, None]
         try:
-            found = self._method.attribute(
-                images.detach().clone().requires_grad_(True), target=classes, **self._call_with
-            )
+            if self._method is None:
+                self._method = self._build(images)
+            size = self._images_of_call()
+            parts = [
+                self._maps(images[start : start + size], targets[start : start + size])
+                for start in range(0, len(images), size)
+            ]
         except NotImplementedError as error:
             raise MethodUnavailable(str(error)) from error
-        maps = _over_channels(found.detach(), self._channels)
-        if maps.shape[1:] != images.shape[2:]:
+        maps = torch.cat(parts)
+        return maps if classes.ndim == 2 else maps[:, 0]
+
+    def _build(self, images: Tensor) -> Any:
+        """Build the method; what it names among its parameters it is given."""
+        self._rows = rows_of_pass(self.score, images[0].detach(), self._setting.memory)
+        offered = {
+            "layer": self.score.layer if isinstance(self.score, Score) else None,
+            "rows": self._rows,
+            "seed": self._setting.seed,
+        }
+        wanted = inspect.signature(self._kind.__init__).parameters
+        given = {name: value for name, value in offered.items() if name in wanted}
+        return self._kind(self.score, **given, **self._built)
+
+    def _images_of_call(self) -> int:
+        """Return how many images a call of the method takes.
+
+        A class that is told the rows of a pass cuts its own work; Captum's integrate over so many
+        copies of each image in one pass.
+        """
+        assert self._rows is not None
+        copies = 1 if "rows" in self._takes else int(self.arguments.get("n_steps", 1))
+        return max(1, self._rows // copies)
+
+    def _maps(self, images: Tensor, targets: Tensor) -> Tensor:
+        """Explain the images of one call: [B, K, H, W]."""
+        images = images.detach()
+        given = self._given(images)
+        if self._recipe.noise is None:
+            found = self._attributions(images, targets, given)
+        else:
+            found = self._averaged(images, targets, given)
+        maps = _over_channels(_with_sign(found, self._recipe.sign), self._recipe.channels)
+        if maps.shape[2:] != images.shape[2:]:
             # Align corners off: how Selvaraju et al., 2017 (Grad-CAM) and its followers upsample.
             maps = F.interpolate(
-                maps[:, None], size=images.shape[2:], mode="bilinear", align_corners=False
-            )[:, 0]
+                maps, size=images.shape[2:], mode="bilinear", align_corners=False
+            )
         return maps.float()
+
+    def _given(self, images: Tensor) -> dict[str, Tensor]:
+        """Return the baselines and regions of images, for a method that takes them."""
+        given = {}
+        setting = self._setting
+        if self.baseline is not None:
+            make = baseline_distribution if self._several else baseline_images
+            given["baselines"] = make(self.baseline, images, setting.references, setting.seed)
+        if self.segments is not None:
+            given["feature_mask"] = segment(images, self.segments)
+        return given
+
+    def _attributions(self, images: Tensor, targets: Tensor, given: dict[str, Tensor]) -> Tensor:
+        """Call the method for all classes: [B, K, C or 1, h, w]."""
+        if isinstance(self._method, PerClass):
+            return self._method.attribute_classes(images, targets, **given, **self._called).detach()
+        leaf = images.clone().requires_grad_(True)
+
+        def explain(slot: int) -> Tensor:
+            found: Tensor = self._method.attribute(
+                leaf, target=targets[:, slot], **given, **self._called
+            )
+            return found.detach()
+
+        shared = SharedForward()
+        if type(self._method) in SHARING:
+            self._method.gradient_func = shared
+        found = torch.stack([explain(slot) for slot in range(targets.shape[1])], dim=1)
+        shared.forget()
+        return found
+
+    def _averaged(self, images: Tensor, targets: Tensor, given: dict[str, Tensor]) -> Tensor:
+        """Reduce the attributions of noisy copies of each image: [B, K, C or 1, h, w]."""
+        noise = self._recipe.noise
+        assert noise is not None
+        draws = draws_of_noise(noise, images.shape[1:], self._setting.seed).to(images)
+        found = (self._attributions(images + draw, targets, given) for draw in draws)
+        return over_noise(found, noise)
 
 
 def _class(name: str) -> Any:
     """Return the class that a recipe names."""
     if ":" in name:
-        return load_own(name)
-    return getattr(controls if name in CONTROLS else captum.attr, name)
+        return catalogue.load_own(name)
+    return next(found for module in MODULES if (found := getattr(module, name, None)) is not None)
+
+
+def _with_sign(attributions: Tensor, sign: str) -> Tensor:
+    if sign == "positive":
+        return attributions.clamp_min(0)
+    return attributions.abs() if sign == "absolute" else attributions
 
 
 def _over_channels(attributions: Tensor, how: str) -> Tensor:
-    """Reduce attributions [B, C, h, w] to maps [B, h, w], keeping signs."""
+    """Reduce attributions [B, K, C, h, w] to maps [B, K, h, w], keeping signs."""
     if how == "sum":
-        return attributions.sum(dim=1)
+        return attributions.sum(dim=2)
     if how == "mean":
-        return attributions.mean(dim=1)
-    largest = attributions.abs().argmax(dim=1, keepdim=True)
-    return torch.gather(attributions, 1, largest)[:, 0]
+        return attributions.mean(dim=2)
+    largest = attributions.abs().argmax(dim=2, keepdim=True)
+    return torch.gather(attributions, 2, largest)[:, :, 0]

@@ -125,19 +125,27 @@ class Classifier(nn.Module):
         embeddings: Tensor = self.encoder((images - self.mean) / self.std)
         return embeddings
 
-    def head_scores(self, embeddings: Tensor) -> Tensor:
+    def head_scores(self, embeddings: Tensor, *, fixed_length: bool = False) -> Tensor:
         """Score embeddings [B, D] by the linear head, not calibrated: what a loss trains."""
         scores: Tensor = self.head(
-            F.normalize(embeddings, dim=1) if self.shape.normalise else embeddings
+            direction(embeddings, fixed_length) if self.shape.normalise else embeddings
         )
         return scores
 
-    def scores(self, embeddings: Tensor, head: HeadName) -> Tensor:
-        """Score embeddings [B, D] by one of the heads, calibrated: [B, classes]."""
-        unit = F.normalize(embeddings, dim=1)
+    def scores(
+        self, embeddings: Tensor, head: HeadName, *, fixed_length: bool = False
+    ) -> Tensor:
+        """Score embeddings [B, D] by one of the heads, calibrated: [B, classes].
+
+        Args:
+            embeddings: not normalised.
+            head: which of the heads.
+            fixed_length: see `direction`.
+        """
+        unit = direction(embeddings, fixed_length)
         match head:
             case "linear":
-                scores = self.head_scores(embeddings)
+                scores = self.head_scores(embeddings, fixed_length=fixed_length)
             case "probe":
                 scores = self.probe(embeddings)
             case "probe-normalised":
@@ -145,7 +153,8 @@ class Classifier(nn.Module):
             case "prototype":
                 scores = unit @ self.prototypes.T
             case "prototype-centred":
-                scores = F.normalize(unit - self.center, dim=1) @ self.prototypes_centred.T
+                centred = direction(unit - self.center, fixed_length)
+                scores = centred @ self.prototypes_centred.T
             case "knn":
                 scores = self._votes(unit)
         return scores / self.temperatures[HEADS.index(head)]
@@ -173,6 +182,21 @@ class Classifier(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Map images [B, C, H, W] in [0, 1] to calibrated logits [B, classes]."""
         return self.logits(self.embed(images))
+
+
+def direction(embeddings: Tensor, fixed_length: bool = False) -> Tensor:
+    """Divide embeddings [B, D] by their lengths.
+
+    Args:
+        embeddings: of any length; zero stays zero.
+        fixed_length: differentiate as if the lengths were constants. A cosine then is linear in the
+            embedding, so that it can be shared out among its components without a remainder; its
+            true gradient is orthogonal to the embedding (Euler's theorem).
+    """
+    if not fixed_length:
+        return F.normalize(embeddings, dim=1)
+    length = torch.linalg.vector_norm(embeddings.detach(), dim=1, keepdim=True)
+    return embeddings / length.clamp_min(1e-12)
 
 
 def save(

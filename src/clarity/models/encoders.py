@@ -78,7 +78,11 @@ class Encoder(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Map images [B, C, H, W] to embeddings [B, dimension]."""
-        embeddings: Tensor = self.project(_mean(self.maps(self.trunk(images))))
+        return self.pooled(self.maps(self.trunk(images)))
+
+    def pooled(self, maps: Tensor) -> Tensor:
+        """Map the last maps [B, K, h, w] to embeddings [B, dimension]."""
+        embeddings: Tensor = self.project(_mean(maps))
         return embeddings
 
     def tap_layer(self, name: str, layout: Layout) -> None:

@@ -1,17 +1,20 @@
 """Attributing: owns the stage `attribute`, from a model and the evaluation set to stored maps."""
 
 import json
+import time
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
 import torch
 
 from clarity import storage
-from clarity.attribution.methods import Explainer, MethodUnavailable
+from clarity.attribution.methods import Explainer, Setting
+from clarity.attribution.protocol import MethodUnavailable
 from clarity.attribution.recipe import MethodRecipe
-from clarity.data.sets import EvaluationSet, to_input
+from clarity.data.sets import NONE, EvaluationSet, to_input
 from clarity.models import classifier
 from clarity.runtime import deterministic
 
@@ -23,8 +26,12 @@ def attribute_run(
     cells: Mapping[str, Path],
     *,
     methods: Mapping[str, MethodRecipe],
+    seed: int,
+    classes: str,
+    memory: float | None,
+    compress: bool,
     code: str,
-    batch_size: int,
+    costs: Path,
     device: str = "auto",
     threads: int = 1,
 ) -> None:
@@ -40,8 +47,13 @@ def attribute_run(
         predictions: the run's `predictions.parquet`, for the foil of each image.
         cells: where the maps of each method go, `attributions.safetensors`.
         methods: the recipe of each method in ``cells``.
+        seed: the seed axis, of the methods' random draws.
+        classes: which classes' maps each image gets, see `explained_classes`.
+        memory: GiB that a pass of the network may take.
+        compress: store the maps compressed, without loss.
         code: hash of the source of this stage.
-        batch_size: images a call of a method.
+        costs: folder of what each method cost in time and bytes, a JSON file a method: like a log,
+            it is no result and not the same again.
         device: "auto", "cpu" or "cuda".
         threads: threads for torch.
 
@@ -55,62 +67,99 @@ def attribute_run(
     with deterministic(device, threads) as chosen:
         network = classifier.load(model, chosen)
         images = EvaluationSet.read(evaluation)
-        failed = trained["status"] != "ok"
-        classes = (
-            images.classes if failed else explained_classes(images, storage.read_table(predictions))
-        )
         pixels = to_input(images.images, chosen)
-        targets = torch.from_numpy(classes).to(chosen)
-        for name, path in cells.items():
-            recipe = methods[name].plain()
-            mark = storage.fingerprint(
-                {"recipe": recipe, "inputs": inputs, "code": code, "batch-size": batch_size}
+        failed = trained["status"] != "ok"
+        explained = (
+            images.classes
+            if failed
+            else explained_classes(
+                images, storage.read_table(predictions), _ranks(network, pixels), classes
             )
+        )
+        targets = torch.from_numpy(explained).to(chosen)
+        for name, path in cells.items():
+            asked = {
+                **{"recipe": methods[name].plain(), "inputs": inputs, "code": code, "seed": seed},
+                **{"classes": classes, "memory": memory, "compress": compress},
+            }
+            mark = storage.fingerprint(asked)
             if storage.is_current(path, mark):
                 path.touch()
                 continue
-            metadata = {"fingerprint": mark, "recipe": json.dumps(recipe, sort_keys=True)}
+            tensors: dict[str, np.ndarray] = {"classes": explained}
+            described: dict[str, Any] = methods[name].plain()
+            status, reason = "ok", ""
+            start = time.perf_counter()
             try:
                 if failed:
                     raise MethodUnavailable(
                         f"training {trained['status']} in epoch {trained['epoch']}: "
                         f"{trained['reason']}"
                     )
-                maps = _maps(Explainer(methods[name], network), pixels, targets, batch_size)
+                explain = Explainer(methods[name], network, setting(images, chosen, seed, memory))
+                described = explain.described()
+                tensors["maps"] = explain(pixels, targets).cpu().numpy()
             except MethodUnavailable as error:
-                metadata |= {"status": "unavailable", "reason": str(error)}
-                storage.write_tensors(path, {"classes": classes}, metadata)
+                status, reason = "unavailable", str(error)
             except Exception as error:
                 error.add_note(f"while explaining by the method '{name}' for {path}")
                 failures.append(error)
-            else:
-                metadata |= {"status": "ok", "reason": ""}
-                storage.write_tensors(path, {"classes": classes, "maps": maps}, metadata)
+                continue
+            seconds = time.perf_counter() - start
+            metadata = {
+                **{"fingerprint": mark, "recipe": json.dumps(described, sort_keys=True)},
+                **{"status": status, "reason": reason},
+            }
+            compressed = ("maps",) if compress and "maps" in tensors else ()
+            storage.write_tensors(path, tensors, metadata, compressed=compressed)
+            cost = {
+                **{"status": status, "reason": reason, "seconds": seconds},
+                **{"images": len(pixels), "classes": explained.shape[1]},
+                "bytes": path.stat().st_size,
+            }
+            storage.write_json(costs / f"{name}.json", cost)
+            print(f"{name}: {status} {reason}, {seconds:.2f} s, {cost['bytes']} bytes", flush=True)
     if failures:
         raise ExceptionGroup(f"{len(failures)} of {len(cells)} methods failed", failures)
 
 
-def explained_classes(images: EvaluationSet, predictions: pd.DataFrame) -> np.ndarray:
-    """Return the two classes whose maps each image gets, int64 [N, 2].
+def setting(images: EvaluationSet, device: torch.device, seed: int, memory: float | None) -> Setting:
+    """Return what explainers know of a dataset and a run, the same in all stages."""
+    return Setting(
+        seed=seed,
+        references=to_input(images.references, device),
+        class_names=images.class_names,
+        memory=memory,
+    )
 
-    A single image: its label and the foil, the class that this model ranks highest among the
-    others. The foil is the same for all methods and targets of a model. A two-class scene: its two
-    classes.
+
+def explained_classes(
+    images: EvaluationSet, predictions: pd.DataFrame, ranks: np.ndarray, which: str
+) -> np.ndarray:
+    """Return the classes whose maps each image gets, int64 [N, K].
+
+    First, for a single image, its label and the foil, the class that this model ranks highest among
+    the others; for a two-class scene, its two classes. They are the same for all methods and
+    targets of a model. Then the classes that the model ranks highest among those that remain.
+
+    Args:
+        images: the evaluation set.
+        predictions: the run's, with the runner-up of each image.
+        ranks: int64 [N, classes], the classes of each image from the highest logit down.
+        which: "label+runner-up" for the first two, "top-K" for K in all, "all" for all.
     """
     foils = predictions.loc[predictions["split"] == "evaluation", "runner_up"].to_numpy()
-    second = np.where(images.single, foils, images.classes[:, 1])
-    return np.stack([images.classes[:, 0], second], axis=1).astype(np.int64)
+    second = np.where(images.classes[:, 1] == NONE, foils, images.classes[:, 1])
+    pair = np.stack([images.classes[:, 0], second], axis=1).astype(np.int64)
+    if which == "label+runner-up":
+        return pair
+    others = [row[~np.isin(row, two)] for row, two in zip(ranks, pair, strict=True)]
+    found = np.concatenate([pair, np.stack(others)], axis=1)
+    return found if which == "all" else found[:, : int(which.removeprefix("top-"))]
 
 
-def _maps(
-    explain: Explainer, pixels: torch.Tensor, targets: torch.Tensor, batch_size: int
-) -> np.ndarray:
-    """Explain both classes of every image: float32 [N, 2, H, W]."""
-    pairs = []
-    for slot in range(2):
-        parts = [
-            explain(pixels[start : start + batch_size], targets[start : start + batch_size, slot])
-            for start in range(0, len(pixels), batch_size)
-        ]
-        pairs.append(torch.cat(parts).cpu().numpy())
-    return np.stack(pairs, axis=1).astype(np.float32)
+@torch.no_grad()
+def _ranks(network: classifier.Classifier, pixels: torch.Tensor, rows: int = 64) -> np.ndarray:
+    """Rank the classes of each image by their logits, ties by their number: int64 [N, classes]."""
+    logits = torch.cat([network(part) for part in pixels.split(rows)])
+    return logits.sort(dim=1, descending=True, stable=True).indices.cpu().numpy()

@@ -15,6 +15,7 @@ from clarity.metrics.evaluate import Subject, evaluate, unavailable
 from clarity.metrics.recipe import MetricRecipe
 from clarity.models import classifier
 from clarity.runtime import deterministic
+from clarity.stages.attribute import setting
 
 
 def evaluate_run(
@@ -28,6 +29,7 @@ def evaluate_run(
     metrics: Mapping[str, MetricRecipe],
     code: str,
     batch_size: int,
+    memory: float | None,
     device: str = "auto",
     threads: int = 1,
 ) -> None:
@@ -46,6 +48,7 @@ def evaluate_run(
         metrics: the metrics, in the order of their rows.
         code: hash of the source of this stage.
         batch_size: images a call of a method or of the model.
+        memory: GiB that a pass of a method through the network may take.
         device: "auto", "cpu" or "cuda".
         threads: threads for torch and numpy.
 
@@ -68,18 +71,20 @@ def evaluate_run(
                     "inputs": {**inputs, "maps": storage.digest(attributions[name])},
                     "code": code,
                     "batch-size": batch_size,
+                    "memory": memory,
                 }
             )
             if storage.is_current(path, mark):
                 path.touch()
                 continue
-            arrays, metadata = storage.read_tensors(attributions[name])
+            metadata = storage.read_tensor_metadata(attributions[name])
             try:
                 if metadata["status"] == "unavailable":
                     frame = unavailable(images.single, metrics, metadata["reason"], run.dataset)
                 else:
-                    explainer = Explainer(methods[name], network)
-                    subject = _subject(images, arrays, explainer, chosen)
+                    known = setting(images, chosen, run.seed, memory)
+                    explainer = Explainer(methods[name], network, known)
+                    subject = _subject(images, attributions[name], explainer, chosen)
                     frame = evaluate(
                         subject,
                         metrics,
@@ -98,11 +103,12 @@ def evaluate_run(
 
 def _subject(
     images: EvaluationSet,
-    arrays: Mapping[str, np.ndarray],
+    attributions: Path,
     explainer: Explainer,
     device: torch.device,
 ) -> Subject:
-    """Gather what the maps of one cell are judged on."""
+    """Gather what the maps of one cell are judged on: the first two classes of each image."""
+    rows = np.arange(len(images.images))
 
     def explain(pixels: np.ndarray, classes: np.ndarray) -> np.ndarray:
         maps = explainer(torch.from_numpy(pixels).to(device), torch.from_numpy(classes).to(device))
@@ -110,8 +116,8 @@ def _subject(
 
     return Subject(
         images=to_input(images.images, device).cpu().numpy(),
-        maps=arrays["maps"],
-        classes=arrays["classes"],
+        maps=storage.read_tensor_rows(attributions, "maps", rows, columns=2),
+        classes=storage.read_tensor_rows(attributions, "classes", rows, columns=2),
         single=images.single,
         masks=images.masks,
         model=explainer.score,

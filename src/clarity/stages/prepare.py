@@ -6,7 +6,7 @@ import numpy as np
 
 from clarity.data.recipe import DatasetRecipe
 from clarity.data.selection import stratified
-from clarity.data.sets import NONE, EvaluationSet
+from clarity.data.sets import NONE, REFERENCES, EvaluationSet, Splits
 from clarity.data.sources import load_splits, two_class_scenes
 from clarity.seeds import derive_seed
 
@@ -29,11 +29,12 @@ def prepare(
         dataset: name of the recipe, the axis of all seeds here.
         recipe: the dataset.
         images: number of single images to explain; at most the test split has.
-        scene_images: number of two-class scenes, for datasets that have them.
+        scene_images: number of two-class scenes, for datasets that make them.
         data: root of data folders; None is the working directory.
 
     Raises:
-        ValueError: if the test split has fewer than ``images``.
+        ValueError: if the test split has fewer than ``images``, or own pictures of two classes
+            do not fit the dataset.
     """
     made, masks = load_splits(recipe, dataset, data)
     if images > len(made.test_labels):
@@ -50,8 +51,20 @@ def prepare(
         rows,
         None if masks is None else masks[rows],
         made.class_names,
+        _references(made, dataset),
         made.origin,
     )
-    if recipe.has_scenes:
-        explained = explained.with_scenes(*two_class_scenes(recipe, dataset, made, scene_images))
+    for scenes in two_class_scenes(recipe, dataset, made, scene_images, data):
+        explained = explained.with_scenes(scenes)
     explained.write(evaluation)
+
+
+def _references(made: Splits, dataset: str) -> np.ndarray:
+    """Pick training images that stand for nothing, uint8 [R, C, H, W], evenly over the classes.
+
+    Where there are more classes than references, which of them have one is drawn.
+    """
+    seed = derive_seed("references", dataset)
+    turn = np.random.default_rng(seed).permutation(len(made.class_names))
+    rows = stratified(turn[made.train_labels], REFERENCES, seed)
+    return made.train_images[rows]
