@@ -11,7 +11,7 @@ ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup run test lint bench lock schema clean
+.PHONY: help setup run test lint bench coverage lock schema clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
@@ -38,6 +38,10 @@ lint: $(STAMP) ## check style, formatting, types and the workflow
 
 bench: $(STAMP) ## measure how long the stages take (ARGS=)
 	$(BIN)/python bench/run.py $(ARGS)
+
+coverage: $(STAMP) ## run every attribution method and write docs/coverage.md from that
+	$(BIN)/snakemake --cores 1 --configfile config/methods.yaml
+	$(BIN)/python docs/coverage.py
 
 # The pins of the old lock are kept where they still fit. The sed takes away the condition that holds
 # for whatever this project runs on at all, so that on anything else pip says what is missing.

@@ -95,7 +95,7 @@ LIBRARIES = {
         gives_first=True,
         takes="target",
         # A neuron is no class, and a text no image; LimeBase is what Lime and KernelShap stand on.
-        without=re.compile(r"^_|^Neuron|LLM|Base$|^PerClass$"),
+        without=re.compile(r"^_|^Neuron|LLM|Base$|^PerClass$|Perturbation$"),
         refused={
             "NoiseTunnel": "write `noise: smoothgrad` beside the method that is to have it",
             "LayerLRP": "LRP to the image is `LRP`",
@@ -290,7 +290,7 @@ def _wanted(parameter: inspect.Parameter, value: object) -> str | None:
     allowed = None
     if parameter.annotation is not parameter.empty:
         allowed = _kinds(ast.parse(parameter.annotation, mode="eval").body)
-    if allowed is None and type(parameter.default) in (bool, int, float):
+    elif type(parameter.default) in (bool, int, float):
         # A whole number as the default does not rule out fractions, a text not numbers: a loss
         # with `triplets_per_anchor="all"` takes 5 too.
         allowed = {"bool"} if isinstance(parameter.default, bool) else {"float"}

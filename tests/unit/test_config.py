@@ -111,7 +111,7 @@ def problems(changes: dict) -> list[str]:
         (
             {"methods/gradcam/target": "logits"},
             "methods.gradcam.target: found 'logits'; did you mean 'logit'? "
-            "Allowed: logit, prototype, contrast",
+            "Allowed: logit, log-probability, probe,",
         ),
         (
             {"methods/integrated-gradients/n_step": 3},

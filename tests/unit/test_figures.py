@@ -21,7 +21,8 @@ from clarity import storage
 from clarity.figures import render, style
 from clarity.figures.effects import effects, run_differences
 from clarity.figures.embeddings import Embedded, embeddings, project
-from clarity.figures.gallery import Examples, _outline, choose_images, gallery
+from clarity.figures.gallery import Examples, choose_images, gallery
+from clarity.figures.maps import outline
 from clarity.figures.measures import measures
 from clarity.figures.names import figure_names, figure_stems
 from clarity.figures.render import render_all
@@ -370,7 +371,7 @@ def test_an_outline_is_exactly_the_border_of_the_mask():
     rng = np.random.default_rng(0)
     for mask in (rng.random((7, 9)) < 0.5, np.ones((2, 3), bool), np.zeros((3, 3), bool)):
         unit_edges = set()
-        for (x0, y0), (x1, y1) in _outline(mask).reshape(-1, 2, 2).astype(int):
+        for (x0, y0), (x1, y1) in outline(mask).reshape(-1, 2, 2).astype(int):
             assert x0 == x1 or y0 == y1
             steps = max(x1 - x0, y1 - y0)
             dx, dy = (x1 - x0) // steps, (y1 - y0) // steps

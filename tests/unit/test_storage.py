@@ -1,8 +1,13 @@
 """Promises of storage: whole files or none, the same bytes, and failures that name the file."""
 
+import contextlib
+import io
+
 import numpy as np
 import pandas as pd
 import pytest
+import torch
+from torch.nn import functional as F
 
 from clarity import storage
 
@@ -109,3 +114,173 @@ def test_a_fingerprint_ignores_the_order_of_keys_and_nothing_else():
     assert storage.fingerprint({"a": 1, "b": [2]}) == storage.fingerprint({"b": [2], "a": 1})
     values = [{"a": 1}, {"a": 1.5}, {"a": "1"}, {"a": [1]}, {"b": 1}, {"a": None}]
     assert len({storage.fingerprint(value) for value in values}) == len(values)
+
+
+# compression and single rows
+
+
+RNG = np.random.default_rng(0)
+#: Patterns of float32 that arithmetic would lose: NaNs with payloads, both zeros, a subnormal.
+ODD = np.array([0x7FC01234, 0xFFA00001, 0x80000000, 0, 1, 0x7F800000], np.uint32).view(np.float32)
+COMPRESSIBLE = {
+    "maps": RNG.normal(size=(5, 3, 4, 6)).astype(np.float32),
+    "odd": ODD.reshape(3, 2),
+    "doubles": RNG.normal(size=(4, 7)),
+    "halves": RNG.normal(size=(4, 7)).astype(np.float16),
+    "integers": RNG.integers(-9, 9, (6, 2)),
+    "pixels": RNG.integers(0, 256, (3, 1, 4, 4), dtype=np.uint8),
+    "truth": RNG.random((4, 9)) < 0.5,
+    "numbers": np.arange(5.0),
+    "no rows": np.empty((0, 2, 3), np.float32),
+    "empty rows": np.empty((4, 0, 3), np.float32),
+    "turned": np.asfortranarray(RNG.normal(size=(4, 5))),
+    "big-endian": RNG.normal(size=(4, 5)).astype(">f4"),
+}
+
+
+def bits(array: np.ndarray) -> tuple:
+    return array.dtype.newbyteorder("<"), array.shape, array.astype(array.dtype).tobytes()
+
+
+def write_both_ways(tmp_path, tensors, metadata=None):
+    storage.write_tensors(tmp_path / "plain", tensors, metadata)
+    storage.write_tensors(tmp_path / "small", tensors, metadata, compressed=tuple(tensors))
+    return tmp_path / "plain", tmp_path / "small"
+
+
+def test_a_compressed_tensor_comes_back_bit_for_bit_and_leaves_no_trace(tmp_path):
+    native = {name: one for name, one in COMPRESSIBLE.items() if name != "big-endian"}
+    for path in write_both_ways(tmp_path, native, {"reason": "none"}):
+        arrays, metadata = storage.read_tensors(path)
+        assert metadata == storage.read_tensor_metadata(path) == {"reason": "none"}
+        assert list(arrays) == sorted(native)
+        assert storage.read_tensor_shapes(path) == {n: one.shape for n, one in native.items()}
+        for name, array in native.items():
+            assert bits(arrays[name]) == bits(array), name
+            assert bits(storage.read_tensor_rows(path, name)) == bits(array), name
+
+
+def test_the_order_of_bytes_of_a_machine_does_not_matter(tmp_path):
+    array = COMPRESSIBLE["big-endian"]
+    storage.write_tensors(tmp_path / "t", {"x": array}, compressed=["x"])
+    np.testing.assert_array_equal(storage.read_tensors(tmp_path / "t")[0]["x"], array)
+
+
+@pytest.mark.parametrize("place", [0, 1])
+def test_rows_come_in_the_order_in_which_they_are_asked_for(tmp_path, place):
+    path = write_both_ways(tmp_path, COMPRESSIBLE)[place]
+    maps = COMPRESSIBLE["maps"]
+    for rows in ([3, 0, 3, 4], np.array([1]), [], range(5), None):
+        chosen = np.arange(5) if rows is None else np.asarray(rows, dtype=int)
+        for columns in (0, 1, 2, 3, None):
+            found = storage.read_tensor_rows(path, "maps", rows, columns=columns)
+            np.testing.assert_array_equal(found, maps[chosen][:, :columns])
+            assert found.dtype == maps.dtype
+    for rows, columns in (([5], None), ([-1], None), ([0], 4), ([0], -1)):
+        with pytest.raises(IndexError, match=r"'maps' has the shape \(5, 3, 4, 6\)"):
+            storage.read_tensor_rows(path, "maps", rows, columns=columns)
+    with pytest.raises(IndexError, match="columns: found 1"):
+        storage.read_tensor_rows(path, "numbers", [0], columns=1)
+    with pytest.raises(storage.CorruptArtifact, match="no tensor 'map'"):
+        storage.read_tensor_rows(path, "map", [0])
+
+
+@pytest.mark.parametrize("compressed", [(), ("maps",)])
+def test_of_a_file_only_the_rows_that_are_asked_for_are_read(tmp_path, compressed, monkeypatch):
+    maps = RNG.normal(size=(64, 4, 32, 32)).astype(np.float32)
+    path = tmp_path / "t"
+    storage.write_tensors(path, {"maps": maps, "other": maps}, compressed=compressed)
+    read = []
+
+    class Counted(io.FileIO):
+        def read(self, size=-1):
+            content = super().read(size)
+            read.append(len(content))
+            return content
+
+    monkeypatch.setattr(storage, "open", lambda path, *_, **__: Counted(path), raising=False)
+    row = maps[0].nbytes
+    # The header, and of a compressed tensor the places and checksums of its rows.
+    head = 2048
+    found = storage.read_tensor_rows(path, "maps", [9, 50, 9])
+    np.testing.assert_array_equal(found, maps[[9, 50, 9]])
+    assert row < sum(read) < 2 * row + head
+    read.clear()
+    storage.read_tensor_rows(path, "maps", [9, 50], columns=1)
+    assert sum(read) < (2 * row if compressed else row / 2) + head
+    read.clear()
+    storage.read_tensor_shapes(path)
+    assert sum(read) < head
+
+
+def test_compressed_bytes_do_not_depend_on_order_or_layout_of_what_is_given(tmp_path):
+    turned = {name: np.asfortranarray(one) for name, one in reversed(COMPRESSIBLE.items())}
+    storage.write_tensors(tmp_path / "1", COMPRESSIBLE, compressed=tuple(COMPRESSIBLE))
+    storage.write_tensors(tmp_path / "2", turned, compressed=set(turned))
+    assert (tmp_path / "1").read_bytes() == (tmp_path / "2").read_bytes()
+
+
+def test_maps_that_were_enlarged_take_less_room_and_noise_hardly_more(tmp_path):
+    rough = torch.from_numpy(RNG.normal(size=(64, 4, 8, 8)).astype(np.float32))
+    large = F.interpolate(rough, size=(64, 64), mode="bilinear").numpy()
+    noise = RNG.integers(0, 2**32, large.shape, dtype=np.uint32).view(np.float32)
+    for array, most in ((large, 0.8), (noise, 1.01)):
+        plain, small = write_both_ways(tmp_path, {"maps": array})
+        assert small.stat().st_size < most * plain.stat().st_size
+
+
+def test_every_damaged_byte_of_a_compressed_row_is_found(tmp_path):
+    path = tmp_path / "t"
+    storage.write_tensors(path, {"x": COMPRESSIBLE["maps"]}, compressed=["x"])
+    content = path.read_bytes()
+    start = 8 + int.from_bytes(content[:8], "little")
+    passed = []
+    reads = (storage.read_tensors, lambda path: storage.read_tensor_rows(path, "x"))
+    for place in range(start, len(content)):
+        damaged = bytearray(content)
+        damaged[place] ^= 0x10
+        path.write_bytes(damaged)
+        for read in reads:
+            with contextlib.suppress(storage.CorruptArtifact):
+                read(path)
+                passed.append(place)
+    assert passed == []
+
+
+def test_an_intact_row_of_a_damaged_tensor_can_still_be_read(tmp_path):
+    path, maps = tmp_path / "t", COMPRESSIBLE["maps"]
+    storage.write_tensors(path, {"maps": maps}, compressed=["maps"])
+    content = bytearray(path.read_bytes())
+    content[-1] ^= 1
+    path.write_bytes(content)
+    np.testing.assert_array_equal(storage.read_tensor_rows(path, "maps", [0, 3]), maps[[0, 3]])
+    with pytest.raises(storage.CorruptArtifact, match="checksum"):
+        storage.read_tensor_rows(path, "maps", [4])
+
+
+@pytest.mark.parametrize("cut", [0, 7, 40, -1])
+def test_rows_of_a_file_cut_short_are_not_read(tmp_path, cut):
+    for path in write_both_ways(tmp_path, COMPRESSIBLE):
+        path.write_bytes(path.read_bytes()[:cut])
+        for read in (
+            lambda path: storage.read_tensor_rows(path, "maps", [0]),
+            storage.read_tensor_shapes,
+        ):
+            with pytest.raises(storage.CorruptArtifact, match="Delete this file"):
+                read(path)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "compressed", "metadata", "wanted"),
+    [
+        ({"x": np.ones(2)}, ["y"], {}, "found 'y', wanted one of"),
+        ({"x": np.float32(2)}, ["x"], {}, "which has no axis"),
+        ({"x": np.array(["a"])}, ["x"], {}, "wanted numbers"),
+        ({"x": np.ones(2), "x.zstd": np.ones(2)}, ["x"], {}, "found x.zstd, taken"),
+        ({"x": np.ones(2)}, [], {storage.COMPRESSED: "{}"}, "which is storage's own"),
+    ],
+)
+def test_what_cannot_be_stored_is_named(tensors, compressed, metadata, wanted, tmp_path):
+    with pytest.raises(ValueError, match=wanted):
+        storage.write_tensors(tmp_path / "t", tensors, metadata, compressed=compressed)
+    assert list(tmp_path.iterdir()) == []

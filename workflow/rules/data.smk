@@ -1,5 +1,8 @@
 # Data: the splits of each dataset and the evaluation images that all its models explain.
 rule prepare:
+    input:
+        # Files of boxes and the user's own pictures of two classes; whole folders are not followed.
+        lambda w: CONFIG.datasets[w.dataset].described_in(CONFIG.data),
     output:
         data=f"{DATASET}/data.safetensors",
         evaluation=f"{DATASET}/evaluation.safetensors",

@@ -55,11 +55,13 @@ class SharedForward:
         target_ind: Any = None,
         additional_forward_args: object = None,
     ) -> tuple[Tensor, ...]:
-        """Return the gradients of the scores of classes int64 [B] at ``inputs``."""
+        """Return the gradients of the scores of classes int64 [B], or [1] for all, at ``inputs``."""
         if self._scores is None or not self._remembers(inputs):
             with torch.enable_grad():
                 self._inputs, self._scores = inputs, forward_fn(*inputs)
-        rows = self._scores.gather(1, target_ind.reshape(-1, 1))
+        # For a single image, Captum leaves its class alone while it makes copies of the image.
+        classes = target_ind.reshape(-1, 1).expand(len(self._scores), 1)
+        rows = self._scores.gather(1, classes)
         return torch.autograd.grad(rows.sum(), self._inputs, retain_graph=True)
 
     def _remembers(self, inputs: tuple[Tensor, ...]) -> bool:

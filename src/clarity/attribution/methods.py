@@ -148,7 +148,7 @@ class Explainer:
         """Build the method; what it names among its parameters it is given."""
         self._rows = rows_of_pass(self.score, images[0].detach(), self._setting.memory)
         offered = {
-            "layer": self.score.layer if isinstance(self.score, Score) else None,
+            "layer": self.score.layer,
             "rows": self._rows,
             "seed": self._setting.seed,
         }

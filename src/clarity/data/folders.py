@@ -155,18 +155,14 @@ def masks_in(folder: Path, value: str) -> Mask:
         file = files.get(str(Path(listing.names[row]).with_suffix("").as_posix()))
         if file is None:
             return None
+        if value == "nonzero":
+            return pictures.open_mask(file)
         with Image.open(file) as image:
             values = np.asarray(image)
-        if value == "class-index":
-            if values.ndim < 3:
-                raise ValueError(f"{file}: found {image.mode}, wanted the class in R + 256 G")
-            index = values[..., 0].astype(np.int64) + 256 * values[..., 1].astype(np.int64)
-            return np.asarray(index == 1 + listing.labels[row])
-        if values.ndim == 3:
-            # Transparency says nothing of the object: masks saved as RGBA are opaque throughout.
-            colours = values.shape[2] - (image.mode in ("RGBA", "LA"))
-            return np.asarray(values[..., :colours].any(axis=2))
-        return np.asarray(values != 0)
+        if values.ndim < 3:
+            raise ValueError(f"{file}: found {image.mode}, wanted the class in R + 256 G")
+        index = values[..., 0].astype(np.int64) + 256 * values[..., 1].astype(np.int64)
+        return np.asarray(index == 1 + listing.labels[row])
 
     return mask
 
@@ -202,10 +198,7 @@ def boxes_in(file: Path) -> Mask:
         found = boxes.get(listing.names[row])
         if found is None:
             return None
-        inside = np.zeros((size[1], size[0]), dtype=bool)
-        for x0, y0, x1, y1 in found:
-            inside[round(y0) : round(y1), round(x0) : round(x1)] = True
-        return inside
+        return np.asarray(np.any([pictures.box_mask(box, size) for box in found], axis=0))
 
     return mask
 

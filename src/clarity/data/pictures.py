@@ -4,7 +4,7 @@ A picture is cropped to its central square and resized, if a size is asked for, 
 decoded, so that memory holds small images only. A mask is changed exactly like its picture.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Literal
@@ -39,6 +39,29 @@ def open_picture(path: str | Path) -> Image.Image:
             raise ValueError(f"{path}: found the mode {image.mode}, wanted 8 bits a channel")
         image.load()
         return image
+
+
+def open_mask(path: str | Path) -> np.ndarray:
+    """Return where a mask picture marks an object, bool [H, W]: every value but 0.
+
+    Raises:
+        OSError: if it is no picture.
+    """
+    with Image.open(path) as image:
+        values = np.asarray(image)
+    if values.ndim == 3:
+        # Transparency says nothing of the object: masks saved as RGBA are opaque throughout.
+        colours = values.shape[2] - (image.mode in ("RGBA", "LA"))
+        return np.asarray(values[..., :colours].any(axis=2))
+    return np.asarray(values != 0)
+
+
+def box_mask(box: Sequence[float], size: tuple[int, int]) -> np.ndarray:
+    """Return the mask bool [H, W] of a box (x0, y0, x1, y1) in a picture of (width, height)."""
+    x0, y0, x1, y1 = map(round, box)
+    inside = np.zeros((size[1], size[0]), dtype=bool)
+    inside[y0:y1, x0:x1] = True
+    return inside
 
 
 def read(

@@ -13,6 +13,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, PositiveInt, StringConstraints, Tag, TypeAdapter
 
 from clarity import catalogue
+from clarity.data import annotations
 from clarity.data.protocol import Training
 from clarity.recipes import WithArguments, nearest
 
@@ -88,6 +89,11 @@ def below(data: str | None, path: str) -> Path:
 class Source(Training):
     """What the recipes of all sources can be asked."""
 
+    two_class_pictures: Annotated[
+        str | None,
+        Field(description="JSON file of own pictures of two classes, with boxes or masks"),
+    ] = None
+
     @property
     def has_masks(self) -> bool:
         """Whether single test images come with masks of their objects."""
@@ -96,12 +102,22 @@ class Source(Training):
     @property
     def has_scenes(self) -> bool:
         """Whether two-class scenes, which always have masks, are in the evaluation set."""
-        return False
+        return self.two_class_pictures is not None
 
     @property
     def reads_folders(self) -> bool:
-        """Whether the images come from folders, which the config's `data` may move."""
-        return False
+        """Whether anything is read from folders, which the config's `data` may move."""
+        return self.two_class_pictures is not None
+
+    def described_in(self, data: str | None = None) -> list[Path]:
+        """Return the files that say where objects are: when one changes, the images are made anew.
+
+        Args:
+            data: the config's root of data folders, if it names one.
+        """
+        if self.two_class_pictures is None:
+            return []
+        return annotations.files(below(data, self.two_class_pictures))
 
     def problems(self, where: str, data: str | None = None) -> Iterable[str]:
         """Yield what is wrong beyond single keys, each "place: what was found and wanted".
@@ -110,7 +126,9 @@ class Source(Training):
             where: the place in the config, such as ``datasets.cifar10``.
             data: the config's root of data folders, if it names one.
         """
-        return ()
+        if self.two_class_pictures is not None:
+            file = below(data, self.two_class_pictures)
+            yield from annotations.problems(file, f"{where}.two-class-pictures")
 
 
 class Photographed(Source):
@@ -123,8 +141,8 @@ class Photographed(Source):
 
     @property
     def has_scenes(self) -> bool:
-        """Whether mosaics are asked for."""
-        return self.mosaic is not None
+        """Whether mosaics are asked for, or own pictures of two classes are named."""
+        return self.mosaic is not None or super().has_scenes
 
 
 class MlxtendMnist(Photographed):
@@ -183,6 +201,7 @@ class Selected(Photographed):
 
     def problems(self, where: str, data: str | None = None) -> Iterable[str]:
         """Yield what is wrong with the classes that are named."""
+        yield from super().problems(where, data)
         if isinstance(self.classes, list) and len(set(self.classes)) < len(self.classes):
             yield f"{where}.classes: found {self.classes}, wanted each class once"
 
@@ -309,6 +328,11 @@ class ImageFolder(Selected):
     def has_masks(self) -> bool:
         """Whether masks or boxes are given."""
         return self.masks is not None or self.boxes is not None
+
+    def described_in(self, data: str | None = None) -> list[Path]:
+        """Return the file of boxes too; a folder's masks, like its pictures, are not followed."""
+        boxes = [] if self.boxes is None else [below(data, self.boxes)]
+        return boxes + super().described_in(data)
 
     def problems(self, where: str, data: str | None = None) -> Iterable[str]:
         """Yield which folders are missing, and what does not go together."""

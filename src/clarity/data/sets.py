@@ -9,6 +9,10 @@ import torch
 
 from clarity import storage
 
+#: Training images that stand for nothing in attribution, at most: methods that average over them
+#: take a pass of the network for each, and the mean of 32 is within a fifth of the images' spread.
+REFERENCES = 32
+
 #: Stands for "no class" and "no row": the second class of a single image, the row of a scene.
 NONE = -1
 
@@ -66,10 +70,28 @@ class Splits:
 
 
 @dataclass(frozen=True)
+class TwoClassScenes:
+    """Images of two classes each, with where each class is.
+
+    Attributes:
+        images: uint8 [S, C, H, W].
+        classes: int64 [S, 2].
+        masks: bool [S, 2, H, W]; they may overlap.
+        files: the file of each, for pictures of the user's own; empty for images that are made.
+    """
+
+    images: np.ndarray
+    classes: np.ndarray
+    masks: np.ndarray
+    files: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
 class EvaluationSet:
     """The images that are explained, the same for all losses and seeds of a dataset.
 
-    First single test images, then the two-class scenes of datasets that have them.
+    First single test images, then the two-class scenes of datasets that have them: those that are
+    made, then the user's own pictures.
 
     Attributes:
         images: uint8 [N, C, H, W].
@@ -78,7 +100,10 @@ class EvaluationSet:
         masks: bool [N, 2, H, W], where the object of each class is, all false where that is not
             known; None if it is known of no image.
         class_names: one name a class.
+        references: uint8 [R, C, H, W], training images that stand for nothing in attribution,
+            evenly over the classes; so are the first of them.
         origin: where the images came from, as in `Splits`.
+        own_pictures: files of the user's own two-class pictures, which are the last rows.
     """
 
     images: np.ndarray
@@ -86,30 +111,27 @@ class EvaluationSet:
     test_index: np.ndarray
     masks: np.ndarray | None
     class_names: tuple[str, ...]
+    references: np.ndarray
     origin: str = ""
+    own_pictures: tuple[str, ...] = ()
 
     @property
     def single(self) -> np.ndarray:
         """Which rows are single images, bool [N]; the others are two-class scenes."""
         return np.asarray(self.classes[:, 1] == NONE)
 
-    def with_scenes(self, images: np.ndarray, classes: np.ndarray, masks: np.ndarray) -> Self:
-        """Return the set with two-class scenes after its images.
-
-        Args:
-            images: uint8 [S, C, H, W].
-            classes: int64 [S, 2].
-            masks: bool [S, 2, H, W].
-        """
+    def with_scenes(self, scenes: TwoClassScenes) -> Self:
+        """Return the set with two-class scenes after its images."""
         own = self.masks
         if own is None:
-            own = np.zeros((len(self.images), *masks.shape[1:]), dtype=bool)
+            own = np.zeros((len(self.images), *scenes.masks.shape[1:]), dtype=bool)
         return replace(
             self,
-            images=np.concatenate([self.images, images]),
-            classes=np.concatenate([self.classes, classes]),
-            test_index=np.concatenate([self.test_index, np.full(len(images), NONE)]),
-            masks=np.concatenate([own, masks]),
+            images=np.concatenate([self.images, scenes.images]),
+            classes=np.concatenate([self.classes, scenes.classes]),
+            test_index=np.concatenate([self.test_index, np.full(len(scenes.images), NONE)]),
+            masks=np.concatenate([own, scenes.masks]),
+            own_pictures=self.own_pictures + scenes.files,
         )
 
     def write(self, path: storage.StrPath) -> None:
@@ -118,10 +140,15 @@ class EvaluationSet:
             "images": self.images,
             "classes": self.classes,
             "test_index": self.test_index,
+            "references": self.references,
         }
         if self.masks is not None:
             arrays["masks"] = self.masks.astype(np.uint8)
-        metadata = {"classes": json.dumps(self.class_names), "origin": self.origin}
+        metadata = {
+            "classes": json.dumps(self.class_names),
+            "origin": self.origin,
+            "own_pictures": json.dumps(self.own_pictures),
+        }
         storage.write_tensors(path, arrays, metadata)
 
     @classmethod
@@ -140,7 +167,9 @@ class EvaluationSet:
                 arrays["test_index"],
                 masks,
                 tuple(json.loads(metadata["classes"])),
+                arrays["references"],
                 metadata["origin"],
+                tuple(json.loads(metadata["own_pictures"])),
             )
         except KeyError as error:
             raise storage.CorruptArtifact(path, f"no {error}") from error

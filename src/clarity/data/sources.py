@@ -4,12 +4,21 @@ The loaders of generated scenes, image folders and torchvision's classes live in
 own.
 """
 
+from collections.abc import Iterator
+
 import numpy as np
 from sklearn.model_selection import train_test_split
 
-from clarity.data import folders, mosaics, scenes, torchvision_source
-from clarity.data.recipe import DatasetRecipe, ImageFolder, MlxtendMnist, Scenes, Torchvision
-from clarity.data.sets import Splits
+from clarity.data import folders, mosaics, scenes, torchvision_source, two_class
+from clarity.data.recipe import (
+    DatasetRecipe,
+    ImageFolder,
+    MlxtendMnist,
+    Scenes,
+    Torchvision,
+    below,
+)
+from clarity.data.sets import Splits, TwoClassScenes
 from clarity.seeds import derive_seed
 
 
@@ -42,28 +51,38 @@ def load_splits(
 
 
 def two_class_scenes(
-    recipe: DatasetRecipe, dataset: str, splits: Splits, count: int
-) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Return two-class scenes of a dataset that has them.
+    recipe: DatasetRecipe, dataset: str, splits: Splits, count: int, data: str | None = None
+) -> Iterator[TwoClassScenes]:
+    """Yield the two-class scenes of a dataset: those that are made, then the user's own pictures.
 
     Args:
-        recipe: the dataset; its ``has_scenes`` is true.
+        recipe: the dataset.
         dataset: name of the recipe, the axis of all seeds here.
         splits: its images; mosaics are made of those of the test split.
-        count: number of scenes.
+        count: number of scenes that are made; own pictures are all taken.
+        data: root of data folders; None is the working directory.
 
-    Returns:
-        uint8 [S, C, H, W] images, int64 [S, 2] classes and bool [S, 2, H, W] masks.
+    Raises:
+        ValueError: if the own pictures are not as `clarity.data.two_class.read` wants them.
     """
     seed = derive_seed("scenes", dataset)
     if isinstance(recipe, Scenes):
         made = scenes.generate_pairs(
             count, split="test", seed=seed, size=recipe.size, classes=recipe.classes
         )
-        return made.images, made.classes, made.masks.astype(bool)
-    if recipe.mosaic is None:
-        raise ValueError(f"datasets.{dataset}.mosaic: missing, and nothing else makes scenes")
-    return mosaics.make(splits.test_images, splits.test_labels, count, recipe.mosaic, seed)
+        yield TwoClassScenes(made.images, made.classes, made.masks.astype(bool))
+    elif recipe.mosaic is not None:
+        yield TwoClassScenes(
+            *mosaics.make(splits.test_images, splits.test_labels, count, recipe.mosaic, seed)
+        )
+    if recipe.two_class_pictures is not None:
+        channels, height, width = splits.test_images.shape[1:]
+        yield two_class.read(
+            below(data, recipe.two_class_pictures),
+            splits.class_names,
+            (channels, height, width),
+            f"datasets.{dataset}.two-class-pictures",
+        )
 
 
 def _mnist(recipe: MlxtendMnist, dataset: str) -> Splits:

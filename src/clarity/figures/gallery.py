@@ -3,29 +3,27 @@
 It shows maps as they were stored: nothing is smoothed, made positive or compared.
 """
 
-import textwrap
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.patches import PathPatch, Rectangle
-from matplotlib.path import Path as MplPath
-from matplotlib.patheffects import withStroke
+from matplotlib.patches import Rectangle
 
 from clarity.figures import style
+from clarity.figures.maps import (
+    PAIR_GAP,
+    broken,
+    draw_key,
+    draw_map,
+    draw_unavailable,
+    put,
+    shaded,
+)
 
 #: Stands for "no second class": the image shows one object.
 NONE = -1
-
-#: A map's colours end at this percentile of its absolute values, so that one pixel cannot make all
-#: others pale (as in Smilkov et al., 2017, "SmoothGrad", section 3.1).
-PERCENTILE = 99.0
-
-#: How much darker than white the image under a map may be.
-SHADING = 0.28
 
 #: Images of a gallery: as many as fill about this number of rows of maps, within limits.
 ROWS = 12
@@ -37,11 +35,9 @@ THUMBNAIL = 0.74
 THUMBNAIL_COLUMN = 0.9
 LOSS_COLUMN = 0.98
 SMALLEST_MAP, LARGEST_MAP = 0.38, 0.66
-PAIR_GAP, METHOD_GAP, CONTROL_GAP, BLOCK_GAP, ROW_GAP = 0.015, 0.07, 0.14, 0.12, 0.02
+METHOD_GAP, CONTROL_GAP, BLOCK_GAP, ROW_GAP = 0.07, 0.14, 0.12, 0.02
 HEADER, SUBHEADER, FOOTER = 0.34, 0.16, 0.42
 LINE = 0.105
-
-COLOURS = "RdBu_r"
 
 
 @dataclass(frozen=True)
@@ -127,7 +123,7 @@ def gallery(
     axes.set(xlim=(0, plan.width), ylim=(plan.height, 0))
     axes.axis("off")
     looks = style.loss_styles(losses, baseline)
-    under = _shaded(examples.images)
+    under = shaded(examples.images)
     for band in plan.bands:
         _draw_headers(axes, band, set(controls))
         for block in band.blocks:
@@ -142,13 +138,13 @@ def gallery(
                 for method, x in band.columns:
                     found = maps.get((loss, method), "not computed")
                     if isinstance(found, str):
-                        _draw_unavailable(axes, found, x, top, plan.size)
+                        draw_unavailable(axes, found, x, top, plan.size)
                         continue
                     for slot in range(2):
                         masks = None if examples.masks is None else examples.masks[i]
                         left = x + slot * (plan.size + PAIR_GAP)
-                        _draw_map(axes, found[i, slot], under[i], masks, slot, left, top, plan.size)
-    _draw_key(axes, plan)
+                        draw_map(axes, found[i, slot], under[i], masks, slot, left, top, plan.size)
+    draw_key(axes, LEFT_MARGIN + THUMBNAIL_COLUMN + LOSS_COLUMN, plan.height - FOOTER + 0.14)
     return figure
 
 
@@ -220,27 +216,13 @@ class _Plan:
         return cls(bands, size, style.PAGE_WIDTH, y + FOOTER)
 
 
-def _shaded(images: np.ndarray) -> np.ndarray:
-    """Return a faint grey version of the images in [0, 1]: [N, H, W].
-
-    Stretched to the same range, and inverted if mostly dark: colours must show on all of them.
-    """
-    grey = images.mean(axis=1)
-    low, high = (
-        bound.reshape(-1, 1, 1) for bound in (grey.min(axis=(1, 2)), grey.max(axis=(1, 2)))
-    )
-    stretched = (grey - low) / np.maximum(high - low, 1)
-    dark = np.median(stretched, axis=(1, 2), keepdims=True) < 0.5
-    return np.asarray(1 - SHADING * np.where(dark, stretched, 1 - stretched))
-
-
 def _draw_headers(axes: Axes, band: _Band, controls: set[str]) -> None:
     pair = 2 * band.size + PAIR_GAP
     characters = max(int(pair / 0.06), 8)
     before: str | None = None
     for method, x in band.columns:
         control = method in controls
-        lines = _lines(method, characters, 1 if control else 2) + ["(control)"] * control
+        lines = broken(method, characters, 1 if control else 2) + ["(control)"] * control
         axes.text(
             x + pair / 2,
             band.top + HEADER - 0.04,
@@ -274,14 +256,14 @@ def _draw_image(axes: Axes, examples: Examples, i: int, top: float) -> None:
     """Draw an image with the names of its classes below."""
     pixels = examples.images[i].transpose(1, 2, 0)
     shown = np.repeat(pixels, 3, axis=2) if pixels.shape[2] == 1 else pixels
-    _place(axes, shown, LEFT_MARGIN, top, THUMBNAIL)
+    put(axes, shown, LEFT_MARGIN, top, THUMBNAIL)
     first, second = (int(c) for c in examples.classes[i])
     names = examples.class_names
     if second == NONE:
         lines = [f"label: {names[first]}"]
     else:
         lines = [f"first: {names[first]}", f"second: {names[second]}"]
-    wrapped = [part for line in lines for part in _lines(line, 17, 2)]
+    wrapped = [part for line in lines for part in broken(line, 17, 2)]
     axes.text(
         LEFT_MARGIN,
         top + THUMBNAIL + 0.03,
@@ -298,7 +280,7 @@ def _draw_loss(
 ) -> None:
     x = LEFT_MARGIN + THUMBNAIL_COLUMN
     axes.add_patch(Rectangle((x - 0.08, top), 0.035, size, color=colour, lw=0))
-    lines = _lines(loss, 16, 2)
+    lines = broken(loss, 16, 2)
     middle = top + size / 2
     axes.text(
         x,
@@ -315,135 +297,10 @@ def _draw_loss(
         axes.text(
             x,
             middle + 0.02,
-            "\n".join(_lines(f"foil: {foil}", 20, 2)),
+            "\n".join(broken(f"foil: {foil}", 20, 2)),
             ha="left",
             va="top",
             fontsize=style.TINY_SIZE,
             color=style.INK,
             linespacing=1.0,
         )
-
-
-def _draw_map(
-    axes: Axes,
-    values: np.ndarray,
-    under: np.ndarray,
-    masks: np.ndarray | None,
-    slot: int,
-    x: float,
-    y: float,
-    size: float,
-) -> None:
-    """Draw one signed map [H, W]; outline the object of its class, and fainter the other's."""
-    if not np.isfinite(values).all():
-        _note(axes, "not finite", x, y, size)
-        return
-    scale = float(np.percentile(np.abs(values), PERCENTILE)) or float(np.abs(values).max())
-    if scale == 0:
-        _place(axes, np.repeat(under[..., None], 3, axis=2), x, y, size)
-        _note(axes, "all zero", x, y, size)
-        return
-    colours = matplotlib.colormaps[COLOURS](0.5 + 0.5 * np.clip(values / scale, -1, 1))[..., :3]
-    _place(axes, colours * under[..., None], x, y, size)
-    if masks is None:
-        return
-    for which, colour in ((1 - slot, "#8a8a8a"), (slot, "#000000")):
-        corners = _outline(masks[which]) * (size / masks.shape[-1]) + (x, y)
-        if len(corners):
-            # One path of many strokes: a thousand separate lines make a slow and large SVG.
-            path = MplPath(corners, [MplPath.MOVETO, MplPath.LINETO] * (len(corners) // 2))
-            axes.add_patch(PathPatch(path, fill=False, ec=colour, lw=0.45, capstyle="projecting"))
-
-
-def _outline(mask: np.ndarray) -> np.ndarray:
-    """Return strokes along the border of a mask [H, W], as corners of pixels.
-
-    Returns:
-        (x, y) of the ends of each stroke, one after the other: [2 * strokes, 2].
-    """
-    padded = np.pad(mask.astype(bool), 1)
-    upright = _strokes((padded[1:-1, 1:] != padded[1:-1, :-1]).T)
-    level = _strokes(padded[1:, 1:-1] != padded[:-1, 1:-1])
-    return np.concatenate([upright[:, ::-1], level]).astype(float)
-
-
-def _strokes(border: np.ndarray) -> np.ndarray:
-    """Join neighbouring edges [lines, places] to strokes; return their ends as (place, line)."""
-    steps = np.diff(np.pad(border.astype(np.int8), ((0, 0), (1, 1))), axis=1)
-    (lines, starts), (_, ends) = np.nonzero(steps == 1), np.nonzero(steps == -1)
-    return np.stack([starts, lines, ends, lines], axis=1).reshape(-1, 2)
-
-
-def _place(axes: Axes, pixels: np.ndarray, x: float, y: float, size: float) -> None:
-    """Put an RGB image [H, W, 3] on the page, its pixels unsmoothed."""
-    axes.imshow(
-        pixels,
-        extent=(x, x + size, y + size, y),
-        interpolation="none",
-        aspect="auto",
-    )
-    axes.add_patch(Rectangle((x, y), size, size, fill=False, ec=style.FAINT, lw=0.4))
-
-
-def _lines(text: str, characters: int, most: int) -> list[str]:
-    """Break a text into lines; what does not fit becomes an ellipsis."""
-    return textwrap.wrap(text, characters, max_lines=most, placeholder="…")
-
-
-def _note(axes: Axes, words: str, x: float, y: float, size: float) -> None:
-    axes.text(
-        x + size / 2,
-        y + size / 2,
-        words.replace(" ", "\n"),
-        ha="center",
-        va="center",
-        fontsize=style.TINY_SIZE,
-        color=style.INK,
-        linespacing=1.0,
-        path_effects=[withStroke(linewidth=1.6, foreground="white")],
-    )
-
-
-def _draw_unavailable(axes: Axes, reason: str, x: float, y: float, size: float) -> None:
-    width = 2 * size + PAIR_GAP
-    axes.add_patch(Rectangle((x, y), width, size, fc=style.SHADE, ec=style.FAINT, lw=0.4))
-    lines = _lines(f"unavailable: {reason}", max(int(width / 0.045), 10), int(size / 0.09))
-    axes.text(
-        x + width / 2,
-        y + size / 2,
-        "\n".join(lines),
-        ha="center",
-        va="center",
-        fontsize=style.TINY_SIZE - 0.5,
-        color=style.MUTED,
-        linespacing=1.0,
-    )
-
-
-def _draw_key(axes: Axes, plan: _Plan) -> None:
-    """Draw the scale of colours with what it means."""
-    width, height = 1.1, 0.09
-    x, y = LEFT_MARGIN + THUMBNAIL_COLUMN + LOSS_COLUMN, plan.height - FOOTER + 0.14
-    ramp = matplotlib.colormaps[COLOURS](np.linspace(0, 1, 128))[None, :, :3]
-    axes.imshow(ramp, extent=(x, x + width, y + height, y), aspect="auto", interpolation="none")
-    for place, words in ((0.0, "−"), (0.5, "0"), (1.0, "+")):
-        axes.text(
-            x + place * width,
-            y + height + 0.02,
-            words,
-            ha="center",
-            va="top",
-            fontsize=style.TINY_SIZE,
-        )
-    axes.text(
-        x + width + 0.12,
-        y + height / 2,
-        f"against (blue) and for (red) the class; each map on its own scale, 0 in the middle,\n"
-        f"ends at the {PERCENTILE:g}th percentile of |value|; over a faint grey of the image "
-        f"(inverted if mostly dark)",
-        ha="left",
-        va="center",
-        fontsize=style.TINY_SIZE,
-        color=style.MUTED,
-        linespacing=1.15,
-    )

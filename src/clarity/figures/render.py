@@ -27,6 +27,8 @@ from clarity.tables.load import PREDICTIONS, load_scores, read_status
 T = TypeVar("T")
 
 SILHOUETTE = "silhouette"
+#: What a gallery shows of a cell: which classes, and their maps.
+CELL = ("classes", "maps")
 #: The tables that are drawn.
 DRAWN = ("comparisons", "models", "models-comparisons")
 
@@ -107,43 +109,48 @@ def render_all(
 def _gallery(
     root: Path, dataset: str, grid: Grid, baseline: str, controls: Collection[str]
 ) -> Figure:
-    evaluation = _read(root, f"dataset={dataset}/evaluation.safetensors", storage.read_tensors)
-    if isinstance(evaluation, str):
-        return _nothing(evaluation)
-    arrays, metadata = evaluation
+    place = f"dataset={dataset}/evaluation.safetensors"
+    about = _read(root, place, storage.read_tensor_metadata)
+    if isinstance(about, str):
+        return _nothing(about)
+    # Of images and maps, only the few that are shown are read.
+    evaluation = root / place
+    classes = storage.read_tensor_rows(evaluation, "classes")
     runs = [Run(dataset, loss, grid.seeds[0]) for loss in grid.losses]
-    correct = np.ones(len(arrays["classes"]), dtype=bool)
+    correct = np.ones(len(classes), dtype=bool)
     for run in runs:
         predictions = _read(root, f"{run.folder}/{PREDICTIONS}", storage.read_table)
         # A run that failed has no rows, and takes no image from the others.
         if not isinstance(predictions, str) and len(predictions):
             mine = predictions[predictions["split"] == "evaluation"].sort_values("image")
             correct &= mine["correct"].to_numpy(dtype=bool)
-    count = number_of_images(len(grid.losses))
-    rows = choose_images(arrays["classes"], correct, count)
-    if not rows:
+    # Whoever adds pictures of two classes wants to see them, more than scenes that were made.
+    own = np.arange(len(classes)) >= len(classes) - len(json.loads(about.get("own_pictures", "[]")))
+    order = np.argsort(~own, kind="stable")
+    chosen = choose_images(classes[order], correct[order], number_of_images(len(grid.losses)))
+    rows = order[chosen]
+    if not len(rows):
         return _nothing("no image that all losses classify right")
     explained: dict[str, np.ndarray] = {}
     maps: dict[tuple[str, str], np.ndarray | str] = {}
     for run in runs:
         for method in grid.methods:
             path = f"{Cell(run, method).folder}/attributions.safetensors"
-            cell = _read(root, path, storage.read_tensors)
+            cell = _read(root, path, storage.read_tensor_metadata)
             if isinstance(cell, str):
                 maps[run.loss, method] = cell
-                continue
-            tensors, about = cell
-            if about["status"] != "ok":
-                maps[run.loss, method] = about["reason"]
-                continue
-            explained[run.loss] = tensors["classes"][rows]
-            maps[run.loss, method] = tensors["maps"][rows]
+            elif cell["status"] != "ok":
+                maps[run.loss, method] = cell["reason"]
+            else:
+                pair = (storage.read_tensor_rows(root / path, n, rows, columns=2) for n in CELL)
+                explained[run.loss], maps[run.loss, method] = pair
+    has_masks = "masks" in storage.read_tensor_shapes(evaluation)
     return gallery(
         Examples(
-            arrays["images"][rows],
-            arrays["classes"][rows],
-            arrays["masks"][rows].astype(bool) if "masks" in arrays else None,
-            json.loads(metadata["classes"]),
+            storage.read_tensor_rows(evaluation, "images", rows),
+            classes[rows],
+            storage.read_tensor_rows(evaluation, "masks", rows).astype(bool) if has_masks else None,
+            json.loads(about["classes"]),
         ),
         explained,
         maps,

@@ -67,4 +67,4 @@ def _references(made: Splits, dataset: str) -> np.ndarray:
     seed = derive_seed("references", dataset)
     turn = np.random.default_rng(seed).permutation(len(made.class_names))
     rows = stratified(turn[made.train_labels], REFERENCES, seed)
-    return made.train_images[rows]
+    return np.asarray(made.train_images[rows])
