@@ -74,7 +74,7 @@ METRIC_LEARNING = _words(
     "num_classes embedding_size distance reducer embedding_regularizer weight_regularizer "
     "embedding_reg_weight weight_reg_weight weight_init_func collect_stats l descriptors_dim"
 )
-ATTRIBUTION = ("cams", "perturbation", "sampling", "relevance", "adapted", "controls")
+ATTRIBUTION = ("gradients", "adapted", "relevance", "cams", "perturbation", "controls")
 QUANTUS = _words("axiomatic complexity faithfulness localisation randomisation robustness")
 
 LIBRARIES = {
@@ -86,7 +86,7 @@ LIBRARIES = {
     "attribution": Library(
         (*(f"clarity.attribution.{part}" for part in ATTRIBUTION), "captum.attr"),
         calls=("__init__", "attribute_classes", "attribute"),
-        # `abs` is the recipe's `sign`; how work is cut into passes is no part of a method.
+        # How work is cut into passes is no part of a method; `abs` is the recipe's `sign`.
         given=_words(
             "model forward_func layer rows seed inputs target targets baselines feature_mask abs "
             "additional_forward_args device_ids return_convergence_delta internal_batch_size "

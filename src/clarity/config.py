@@ -11,7 +11,14 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import yaml
-from pydantic import Field, NonNegativeInt, PositiveFloat, PositiveInt, ValidationError, model_validator
+from pydantic import (
+    Field,
+    NonNegativeInt,
+    PositiveFloat,
+    PositiveInt,
+    ValidationError,
+    model_validator,
+)
 from pydantic_core import ErrorDetails
 
 from clarity import catalogue
@@ -111,7 +118,7 @@ class Config(Section):
     @model_validator(mode="before")
     @classmethod
     def _method_of_each_target(cls, value: Any) -> Any:
-        """Make of `gradcam: {targets: [logit, prototype]}` the methods gradcam, gradcam-prototype."""
+        """Make of `cam: {targets: [logit, prototype]}` the methods cam and cam-prototype."""
         if not isinstance(value, dict) or not isinstance(value.get("methods"), dict):
             return value
         methods: dict[str, Any] = {}
@@ -163,8 +170,8 @@ class Config(Section):
     def _axis_problems(self) -> Iterable[str]:
         if self.evaluation.classes in ("top-0", "top-1"):
             yield (
-                f"evaluation.classes: found {self.evaluation.classes}, wanted top-2 or more: metrics "
-                f"compare the label with the runner-up"
+                f"evaluation.classes: found {self.evaluation.classes}, wanted top-2 or more: "
+                f"metrics compare the label with the runner-up"
             )
         if len(set(self.seeds)) < len(self.seeds):
             yield f"seeds: found {self.seeds}, wanted each seed once"

@@ -27,6 +27,8 @@ LIBRARIES = (
     "torchmetrics",
     "pytorch-ood",
     "captum",
+    "zennit",
+    "scikit-image",
     "quantus",
     "pandas",
     "pyarrow",

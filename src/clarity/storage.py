@@ -13,6 +13,7 @@ none of this.
 
 import contextlib
 import hashlib
+import io
 import json
 import os
 import tempfile
@@ -21,7 +22,7 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -194,11 +195,12 @@ class _File:
         metadata: the texts that came with the tensors.
     """
 
-    def __init__(self, file: BinaryIO, metadata: dict[str, str]) -> None:
+    def __init__(self, file: io.FileIO, metadata: dict[str, str]) -> None:
         """Take an open file, whose header is known to be sound, and all of its metadata."""
         self._file = file
-        begin = 8 + int.from_bytes(self._bytes(0, 8), "little")
-        header = json.loads(self._bytes(8, begin))
+        length = int(self._array(0, np.dtype("<u8"), ()))
+        header = json.loads(self._array(8, np.dtype(np.uint8), (length,)).tobytes())
+        begin = 8 + length
         header.pop("__metadata__", None)
         self._stored = {
             name: _Stored(
@@ -223,8 +225,7 @@ class _File:
         if name in self._compressed:
             return self.rows(name, np.arange(self.shapes[name][0]))
         stored = self._stored[name]
-        content = self._bytes(stored.start, stored.end)
-        return np.frombuffer(content, stored.dtype).reshape(stored.shape)
+        return self._array(stored.start, stored.dtype, stored.shape)
 
     def rows(self, name: str, rows: np.ndarray, columns: int | None = None) -> np.ndarray:
         """Return some rows of a tensor, all of which it has, cut to their first columns."""
@@ -234,14 +235,14 @@ class _File:
         if name in self._compressed:
             blobs, checksums = self._blobs(name)
             for place, row in enumerate(rows):
-                whole = _restore(self._bytes(*blobs[row]), checksums[row], dtype, shape)
+                start, end = blobs[row]
+                blob = self._array(start, np.dtype(np.uint8), (end - start,)).tobytes()
+                whole = _restore(blob, checksums[row], dtype, shape)
                 found[place] = whole if columns is None else whole[:columns]
             return found
-        stored, length = self._stored[name], dtype.itemsize * int(np.prod(kept))
+        stored = self._stored[name]
         for place, row in enumerate(rows):
-            start = stored.start + int(row) * stored.row
-            content = self._bytes(start, start + length)
-            found[place] = np.frombuffer(content, dtype).reshape(kept)
+            found[place] = self._array(stored.start + int(row) * stored.row, dtype, kept)
         return found
 
     def _blobs(self, name: str) -> tuple[list[tuple[int, int]], list[int]]:
@@ -255,18 +256,18 @@ class _File:
             raise ValueError(f"the rows of the compressed {name!r} do not fit together")
         return list(pairwise(places)), self.whole(name + CHECKSUMS).tolist()
 
-    def _bytes(self, start: int, end: int) -> bytes:
-        """Return the bytes [start, end) of the file, and read no others."""
+    def _array(self, start: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+        """Return the array whose bytes begin at a place of the file, and read no others."""
+        array = np.empty(shape, dtype)
+        missing = array.reshape(-1).view(np.uint8).data
         self._file.seek(start)
-        parts, missing = [], end - start
-        while missing > 0:
+        while len(missing):
             # A system may give less at once than it is asked for.
-            part = self._file.read(missing)
-            if not part:
+            given = self._file.readinto(missing)
+            if not given:
                 raise ValueError("cut short")
-            parts.append(part)
-            missing -= len(part)
-        return b"".join(parts)
+            missing = missing[given:]
+        return array
 
 
 @contextlib.contextmanager

@@ -7,11 +7,12 @@ import torch
 from explained import classifier, pictures
 from torch import nn
 
+from clarity.attribution import gradients
 from clarity.attribution.baselines import baseline_distribution, baseline_images
 from clarity.attribution.batching import MOST_ROWS, bytes_of_row, rows_of_pass
-from clarity.attribution.gradients import SharedForward, class_gradients
+from clarity.attribution.gradients import GradientShap, class_gradients
+from clarity.attribution.noise import draws_of_noise, over_noise
 from clarity.attribution.recipe import Baseline, Noise
-from clarity.attribution.sampling import GradientShap, draws_of_noise, over_noise
 from clarity.attribution.targets import TargetFunction
 
 
@@ -52,32 +53,43 @@ def test_gradients_of_several_classes_take_one_forward_pass(score, images):
 
 
 @pytest.mark.parametrize(
-    ("kind", "arguments"),
+    ("name", "arguments", "passes"),
     [
-        (captum.attr.Saliency, {"abs": False}),
-        (captum.attr.InputXGradient, {}),
-        (captum.attr.IntegratedGradients, {"n_steps": 5, "baselines": 0.0}),
+        ("Saliency", {}, 1),
+        ("InputXGradient", {}, 1),
+        ("IntegratedGradients", {"n_steps": 5}, 5),
+        ("IntegratedGradients", {"n_steps": 3, "multiply_by_inputs": False}, 3),
     ],
 )
-def test_captums_methods_give_the_same_and_pass_forward_once_for_all_classes(
-    kind, arguments, score, images
+def test_gradient_methods_equal_captums_and_pass_forward_once_for_all_classes(
+    name, arguments, passes, score, images
 ):
     counting = Counting(score)
-    method = kind(counting)
-    method.gradient_func = SharedForward()
-    leaf = images.clone().requires_grad_(True)
-    shared = [method.attribute(leaf, target=TARGETS[:, slot], **arguments) for slot in range(3)]
-    assert counting.rows == 6 * arguments.get("n_steps", 1)
+    found = getattr(gradients, name)(counting, rows=4, **arguments).attribute_classes(
+        images, TARGETS
+    )
+    assert counting.rows == 6 * passes
+    built = {k: v for k, v in arguments.items() if k == "multiply_by_inputs"}
+    called = {k: v for k, v in arguments.items() if k not in built}
+    if name == "Saliency":
+        called["abs"] = False
     for slot in range(3):
-        alone = kind(score).attribute(
-            images.clone().requires_grad_(True), target=TARGETS[:, slot], **arguments
+        theirs = getattr(captum.attr, name)(score, **built).attribute(
+            images.clone().requires_grad_(True), target=TARGETS[:, slot], **called
         )
-        torch.testing.assert_close(shared[slot].detach(), alone.detach())
-    # Other images are not taken for those before.
-    other = images.flip(0).clone().requires_grad_(True)
-    found = method.attribute(other, target=TARGETS[:, 0], **arguments)
-    expected = kind(score).attribute(other, target=TARGETS[:, 0], **arguments)
-    torch.testing.assert_close(found.detach(), expected.detach())
+        torch.testing.assert_close(found[:, slot], theirs.detach(), rtol=1e-4, atol=1e-6)
+
+
+def test_integrated_gradients_start_at_the_baseline_of_each_image(score, images):
+    base = pictures().flip(0)
+    found = gradients.IntegratedGradients(score, rows=7, n_steps=6).attribute_classes(
+        images, TARGETS, baselines=base
+    )
+    for slot in range(3):
+        theirs = captum.attr.IntegratedGradients(score).attribute(
+            images, baselines=base, target=TARGETS[:, slot], n_steps=6
+        )
+        torch.testing.assert_close(found[:, slot], theirs.detach(), rtol=1e-4, atol=1e-6)
 
 
 def test_gradient_shap_is_the_weighted_gradient_at_drawn_places(images):

@@ -246,9 +246,15 @@ def test_the_map_of_a_contrast_is_the_difference_of_the_maps(composite, convnet)
     torch.testing.assert_close(explain("others"), plain - others)
 
 
-@pytest.mark.parametrize("name", ["efficientnet-lite0", "torchvision/densenet121"])
-def test_networks_of_convolutions_and_rectifiers_can_be_explained(name):
-    model = trained(name, 32).float()
+@pytest.mark.parametrize(
+    ("name", "arguments"),
+    [
+        ("efficientnet-lite0", {}),
+        ("timm/densenet121", {"block_config": [2, 2], "growth_rate": 8}),
+    ],
+)
+def test_networks_of_convolutions_and_rectifiers_can_be_explained(name, arguments):
+    model = trained(name, 32, arguments=arguments).float()
     images, classes = pictures(32, 2).float(), all_classes(2)
     found = LRP(TargetFunction(model, "logit"), 8).attribute_classes(images, classes)
     assert found.shape == (2, CLASSES, 3, 32, 32)

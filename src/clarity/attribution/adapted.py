@@ -70,8 +70,10 @@ class DeepLift(PerClass):
       (Sundararajan et al., 2017, "Axiomatic Attribution for Deep Networks"), which for a function
       of one number is the rescale rule. A foil whose weights are held constant leaves a rest there.
 
-    Captum's class has rules for fewer nonlinearities, and takes the others' gradients without a
-    word; the sums of its maps are far off behind a maximum, of which it has no deterministic form.
+    Captum's class takes the gradient of what it has no rule for, without a word. Where two layers
+    that have one follow each other, as a maximum follows a rectifier, its hooks on one tensor get
+    into each other's way and its maps are far from adding up; and of its rule for a maximum there
+    is no deterministic form.
     """
 
     def __init__(

@@ -43,7 +43,8 @@ def baseline_images(
         sigma = recipe.blur * side
         # Three standard deviations to each side; the image is mirrored at its border once at most.
         reach = min(math.ceil(3 * sigma), side - 1)
-        return gaussian_blur(images, [2 * reach + 1] * 2, [sigma, sigma])
+        blurred: Tensor = gaussian_blur(images, [2 * reach + 1] * 2, [sigma, sigma])
+        return blurred
     draw = np.random.default_rng(derive_seed("baseline", recipe.name, seed))
     if recipe.name == "uniform":
         noise = torch.from_numpy(draw.random(images.shape[1:], dtype=np.float32))

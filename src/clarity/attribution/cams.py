@@ -25,9 +25,6 @@ from torch.nn import functional as F
 from clarity.attribution.protocol import MethodUnavailable, PerClass
 from clarity.attribution.targets import Score
 
-#: Images that one pass of the network takes unless it is said.
-ROWS = 256
-
 #: The sum of a feature map below this share of the sum of its absolute values is rounding: sums of
 #: thousands of numbers in float32 are no more precise.
 NO_SUM = 1e-5
@@ -36,7 +33,7 @@ NO_SUM = 1e-5
 class CamBase(PerClass):
     """A method that makes maps of a score's classes from the feature maps of a layer."""
 
-    def __init__(self, model: Score, layer: nn.Module, rows: int = ROWS) -> None:
+    def __init__(self, model: Score, layer: nn.Module, rows: int = 256) -> None:
         """Explain ``model`` by the output [B, K, h, w] of ``layer``.
 
         Args:
@@ -116,7 +113,7 @@ class LayerGradCam(GradientCamBase):
         self,
         model: Score,
         layer: nn.Module,
-        rows: int = ROWS,
+        rows: int = 256,
         relu_attributions: bool = False,
     ) -> None:
         """Explain ``model`` by ``layer``: see `CamBase`.

@@ -6,7 +6,7 @@ attributions become signed maps of the image's size.
 """
 
 import inspect
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,22 +16,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from clarity import catalogue
-from clarity.attribution import adapted, cams, controls, perturbation, relevance, sampling
+from clarity.attribution import adapted, cams, controls, gradients, perturbation, relevance
 from clarity.attribution.baselines import baseline_distribution, baseline_images
 from clarity.attribution.batching import rows_of_pass
-from clarity.attribution.gradients import SharedForward
+from clarity.attribution.noise import draws_of_noise, over_noise
 from clarity.attribution.protocol import MethodUnavailable, PerClass
 from clarity.attribution.recipe import Baseline, MethodRecipe, Segments
-from clarity.attribution.sampling import draws_of_noise, over_noise
 from clarity.attribution.segments import segment
 from clarity.attribution.targets import Score, TargetFunction
 from clarity.models.classifier import Classifier
 
 #: Where classes are looked for, as in `clarity.catalogue.LIBRARIES`: the first that has a name.
-MODULES = (cams, perturbation, sampling, relevance, adapted, controls, captum.attr)
-
-#: Captum's methods that ask for all gradients, those with respect to the image, by `gradient_func`.
-SHARING = (captum.attr.Saliency, captum.attr.InputXGradient, captum.attr.IntegratedGradients)
+MODULES = (gradients, adapted, relevance, cams, perturbation, controls, captum.attr)
 
 BLACK = Baseline(name="black")
 SAMPLE = Baseline(name="sample")
@@ -93,8 +89,6 @@ class Explainer:
         )
         self._built = {k: v for k, v in recipe.arguments.items() if k in built}
         self._called = {k: v for k, v in recipe.arguments.items() if k not in built}
-        if "abs" in called:
-            self._called["abs"] = False
         self._takes = built.keys() | called.keys()
         for key, wanted in (("baseline", "baselines"), ("segments", "feature_mask")):
             if getattr(recipe, key) is not None and wanted not in self._takes:
@@ -177,9 +171,7 @@ class Explainer:
         maps = _over_channels(_with_sign(found, self._recipe.sign), self._recipe.channels)
         if maps.shape[2:] != images.shape[2:]:
             # Align corners off: how Selvaraju et al., 2017 (Grad-CAM) and its followers upsample.
-            maps = F.interpolate(
-                maps, size=images.shape[2:], mode="bilinear", align_corners=False
-            )
+            maps = F.interpolate(maps, size=images.shape[2:], mode="bilinear", align_corners=False)
         return maps.float()
 
     def _given(self, images: Tensor) -> dict[str, Tensor]:
@@ -205,12 +197,7 @@ class Explainer:
             )
             return found.detach()
 
-        shared = SharedForward()
-        if type(self._method) in SHARING:
-            self._method.gradient_func = shared
-        found = torch.stack([explain(slot) for slot in range(targets.shape[1])], dim=1)
-        shared.forget()
-        return found
+        return torch.stack([explain(slot) for slot in range(targets.shape[1])], dim=1)
 
     def _averaged(self, images: Tensor, targets: Tensor, given: dict[str, Tensor]) -> Tensor:
         """Reduce the attributions of noisy copies of each image: [B, K, C or 1, h, w]."""

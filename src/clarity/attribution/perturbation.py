@@ -257,8 +257,8 @@ class ShapleyValueSampling(RegionPerturbation):
     """Shapley values estimated from random orders of the regions.
 
     Castro, Gomez and Tejada, 2009, "Polynomial calculation of the Shapley value based on sampling",
-    algorithm of section 3. The regions are added to the baseline in ``n_samples`` random orders,
-    and each region gets the mean rise of the score when it comes, so that attributions sum to
+    the algorithm ApproShapley. Regions are added to the baseline in ``n_samples`` random orders,
+    and each gets the mean rise of the score when it comes, so that attributions sum to
     g(x) - g(baseline) for any number of orders. As Captum's class of this name. A coalition that
     several orders share is tried once: takes n_samples * (d - 1) + 2 passes an image at most.
     """
@@ -300,9 +300,9 @@ class KernelShap(RegionPerturbation):
     of this name gives both coalitions the weight 10^6 instead.
 
     Coalitions are drawn by the kernel, as Captum does, but each is followed by its complement,
-    which lowers the variance (Covert and Lee, 2021, "Improving KernelSHAP: Practical Shapley Value
-    Estimation via Linear Regression", section 4.2). If ``n_samples`` are enough for all 2^d, each
-    is taken once with its weight, and the result is exact.
+    which lowers the variance (Covert and Lee, 2021, "Improving KernelSHAP", paired sampling). If
+    ``n_samples`` are enough for all 2^d, each is taken once with its weight, and the result is
+    exact.
     """
 
     def __init__(self, model: Score, n_samples: int = 1000, rows: int = 64, seed: int = 0) -> None:
@@ -325,7 +325,7 @@ class KernelShap(RegionPerturbation):
         share = between.mean(axis=1)
         root = np.sqrt(kernel)[:, None]
         # With coefficients that sum to delta = g(all) - g(none), what remains to be fitted is their
-        # deviation from delta / d, on columns that sum to 0.
+        # deviation from delta / d, which sums to 0, by rows that do.
         design = root * (between - share[:, None])
         if np.linalg.matrix_rank(design) < regions - 1:
             raise MethodUnavailable(
@@ -344,11 +344,10 @@ class KernelShap(RegionPerturbation):
         sizes = np.arange(1, regions)
         # The kernel, summed over all coalitions of a size.
         kernel = 1 / (sizes * (regions - sizes))
-        # Compared by logarithm of 2, for 2^d may be long.
-        if regions <= np.log2(self._n_samples):
+        if 2**regions <= self._n_samples:
             present = _all_coalitions(regions)[1:-1]
             size = present.sum(axis=1)
-            ways = np.array([comb(regions, int(size)) for size in sizes])
+            ways = np.array([comb(regions, chosen) for chosen in range(1, regions)])
             return present, (kernel / ways)[size - 1]
         draw = np.random.default_rng(derive_seed("KernelShap", self._seed, regions))
         wanted = self._n_samples - 2

@@ -180,13 +180,17 @@ class CorpusSimilarity(Score):
         """
         super().__init__()
         self.encoder = encoder
-        self.normalised = normalise  # type: ignore[method-assign]
+        self._normalise = normalise
         with torch.no_grad():
             means = [direction(encoder(normalise(images))).mean(dim=0) for images in corpora]
             corpus = torch.stack(means)
             if foil is not None:
                 corpus = corpus - direction(encoder(normalise(foil))).mean(dim=0)
         self.register_buffer("corpora", corpus, persistent=False)
+
+    def normalised(self, images: Tensor) -> Tensor:
+        """Map images [B, C, H, W] in [0, 1] to the encoder's input."""
+        return self._normalise(images)
 
     def of_embeddings(self, embeddings: Tensor, *, fixed_length: bool = False) -> Tensor:
         """Map embeddings [B, D] to similarities [B, corpora]."""

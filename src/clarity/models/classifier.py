@@ -132,9 +132,7 @@ class Classifier(nn.Module):
         )
         return scores
 
-    def scores(
-        self, embeddings: Tensor, head: HeadName, *, fixed_length: bool = False
-    ) -> Tensor:
+    def scores(self, embeddings: Tensor, head: HeadName, *, fixed_length: bool = False) -> Tensor:
         """Score embeddings [B, D] by one of the heads, calibrated: [B, classes].
 
         Args:
@@ -196,7 +194,8 @@ def direction(embeddings: Tensor, fixed_length: bool = False) -> Tensor:
     if not fixed_length:
         return F.normalize(embeddings, dim=1)
     length = torch.linalg.vector_norm(embeddings.detach(), dim=1, keepdim=True)
-    return embeddings / length.clamp_min(1e-12)
+    unit: Tensor = embeddings / length.clamp_min(1e-12)
+    return unit
 
 
 def save(

@@ -78,11 +78,9 @@ def attribute_run(
         )
         targets = torch.from_numpy(explained).to(chosen)
         for name, path in cells.items():
-            asked = {
-                **{"recipe": methods[name].plain(), "inputs": inputs, "code": code, "seed": seed},
-                **{"classes": classes, "memory": memory, "compress": compress},
-            }
-            mark = storage.fingerprint(asked)
+            asked = {"recipe": methods[name].plain(), "inputs": inputs, "code": code, "seed": seed}
+            stored = {"classes": classes, "memory": memory, "compress": compress}
+            mark = storage.fingerprint(asked | stored)
             if storage.is_current(path, mark):
                 path.touch()
                 continue
@@ -106,24 +104,21 @@ def attribute_run(
                 failures.append(error)
                 continue
             seconds = time.perf_counter() - start
-            metadata = {
-                **{"fingerprint": mark, "recipe": json.dumps(described, sort_keys=True)},
-                **{"status": status, "reason": reason},
-            }
+            outcome = {"status": status, "reason": reason}
+            metadata = {"fingerprint": mark, "recipe": json.dumps(described, sort_keys=True)}
             compressed = ("maps",) if compress and "maps" in tensors else ()
-            storage.write_tensors(path, tensors, metadata, compressed=compressed)
-            cost = {
-                **{"status": status, "reason": reason, "seconds": seconds},
-                **{"images": len(pixels), "classes": explained.shape[1]},
-                "bytes": path.stat().st_size,
-            }
-            storage.write_json(costs / f"{name}.json", cost)
+            storage.write_tensors(path, tensors, metadata | outcome, compressed=compressed)
+            images_and_bytes = {"images": len(pixels), "bytes": path.stat().st_size}
+            cost = {"seconds": seconds, "classes": explained.shape[1], **images_and_bytes}
+            storage.write_json(costs / f"{name}.json", outcome | cost)
             print(f"{name}: {status} {reason}, {seconds:.2f} s, {cost['bytes']} bytes", flush=True)
     if failures:
         raise ExceptionGroup(f"{len(failures)} of {len(cells)} methods failed", failures)
 
 
-def setting(images: EvaluationSet, device: torch.device, seed: int, memory: float | None) -> Setting:
+def setting(
+    images: EvaluationSet, device: torch.device, seed: int, memory: float | None
+) -> Setting:
     """Return what explainers know of a dataset and a run, the same in all stages."""
     return Setting(
         seed=seed,
@@ -161,5 +156,5 @@ def explained_classes(
 @torch.no_grad()
 def _ranks(network: classifier.Classifier, pixels: torch.Tensor, rows: int = 64) -> np.ndarray:
     """Rank the classes of each image by their logits, ties by their number: int64 [N, classes]."""
-    logits = torch.cat([network(part) for part in pixels.split(rows)])
+    logits = torch.cat([network(part) for part in torch.split(pixels, rows)])
     return logits.sort(dim=1, descending=True, stable=True).indices.cpu().numpy()
