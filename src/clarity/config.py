@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from clarity import catalogue
-from clarity.attribution.recipe import MethodRecipe
+from clarity.attribution.recipe import TAKEN, MethodRecipe
 from clarity.data.recipe import SOURCES, DatasetRecipe
 from clarity.grid import Grid
 from clarity.losses.recipe import CROSS_ENTROPY, LossRecipe
@@ -196,7 +196,15 @@ class Config(Section):
             yield from loss.problems(f"losses.{name}")
         for name, method in self.methods.items():
             where = f"methods.{name}"
-            yield from catalogue.check("attribution", method.method, method.arguments, where)
+            wrong = catalogue.check("attribution", method.method, method.arguments, where)
+            yield from wrong
+            if wrong:
+                continue
+            info = catalogue.find("attribution", method.method)
+            for key, parameter in TAKEN.items():
+                takes = parameter in info.given or info.takes_any
+                if getattr(method, key) is not None and not takes:
+                    yield f"{where}.{key}: found, but {method.method} takes none"
 
     def _metric_problems(self) -> Iterable[str]:
         for name, recipe in self.metrics.items():

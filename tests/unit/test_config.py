@@ -109,6 +109,34 @@ def problems(changes: dict) -> list[str]:
             "methods.gradcam: unknown name 'GradCam'",
         ),
         (
+            {"methods/saliency/baseline": "black"},
+            "methods.saliency.baseline: found, but Saliency takes none",
+        ),
+        (
+            {"methods/saliency/segments": {"name": "slic"}},
+            "methods.saliency.segments: found, but Saliency takes none",
+        ),
+        (
+            {"methods/gradcam/foil": "runnerup"},
+            "methods.gradcam.foil: found 'runnerup'; did you mean 'runner-up'?",
+        ),
+        (
+            {"methods/gradcam/targets": "logit"},
+            "methods.gradcam.targets: found 'logit', wanted a list of targets",
+        ),
+        (
+            {"methods/gradcam/targets": ["logit", "prototype"]},
+            "methods.gradcam-prototype: found twice, as an entry and among targets",
+        ),
+        (
+            {"methods/random/noise": "smoothgrad"},
+            "methods.random: noise: found with the control RandomMap, which sees no model",
+        ),
+        (
+            {"evaluation/classes": "top-1"},
+            "evaluation.classes: found top-1, wanted top-2 or more",
+        ),
+        (
             {"methods/gradcam/target": "logits"},
             "methods.gradcam.target: found 'logits'; did you mean 'logit'? "
             "Allowed: logit, log-probability, probe,",

@@ -21,7 +21,7 @@ from clarity.attribution.baselines import baseline_distribution, baseline_images
 from clarity.attribution.batching import rows_of_pass
 from clarity.attribution.noise import draws_of_noise, over_noise
 from clarity.attribution.protocol import MethodUnavailable, PerClass
-from clarity.attribution.recipe import Baseline, MethodRecipe, Segments
+from clarity.attribution.recipe import TAKEN, Baseline, MethodRecipe, Segments
 from clarity.attribution.segments import segment
 from clarity.attribution.targets import Score, TargetFunction
 from clarity.models.classifier import Classifier
@@ -90,9 +90,9 @@ class Explainer:
         self._built = {k: v for k, v in recipe.arguments.items() if k in built}
         self._called = {k: v for k, v in recipe.arguments.items() if k not in built}
         self._takes = built.keys() | called.keys()
-        for key, wanted in (("baseline", "baselines"), ("segments", "feature_mask")):
+        for key, wanted in TAKEN.items():
             if getattr(recipe, key) is not None and wanted not in self._takes:
-                raise MethodUnavailable(f"{recipe.method} takes no {key}")
+                raise ValueError(f"{key}: found, but {recipe.method} takes none")
         self._several = getattr(self._kind, "wants_references", False)
         self.baseline: Baseline | None = None
         self.segments: Segments | None = None

@@ -21,6 +21,9 @@ TargetName = Literal[
     "similarity",
 ]
 
+#: Keys that are for methods with a parameter of that name: the key, and the parameter.
+TAKEN = {"baseline": "baselines", "segments": "feature_mask"}
+
 #: What a class may be contrasted with, beside a class by its name.
 FOILS = ("runner-up", "others", "softmax")
 

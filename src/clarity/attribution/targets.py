@@ -232,8 +232,15 @@ def _minus_others(scores: Tensor) -> Tensor:
 
 def _minus_weighted(scores: Tensor) -> Tensor:
     """Subtract from each class's score the mean of the others by their constant probabilities."""
-    alone = torch.eye(scores.shape[1], dtype=torch.bool, device=scores.device)
-    # [B, class, other]: the softmax over the others of each class.
-    rivals = scores.detach()[:, None].expand(-1, scores.shape[1], -1)
-    weights = rivals.masked_fill(alone, -torch.inf).softmax(dim=2)
-    return scores - (weights @ scores[:, :, None])[:, :, 0]
+    fixed = scores.detach()
+    best, order = fixed.topk(2, dim=1)
+    is_best = torch.zeros_like(fixed, dtype=torch.bool).scatter_(1, order[:, :1], True)
+    # Sums over all but one, as the sum of all minus that one. Where the best is left out nothing of
+    # weight would remain, so there the runner-up sets the scale.
+    weights = (fixed - best[:, :1]).exp()
+    products = weights * scores
+    total, whole = products.sum(dim=1, keepdim=True), weights.sum(dim=1, keepdim=True)
+    others = (total - products) / (whole - weights).masked_fill(is_best, 1)
+    rest = (fixed - best[:, 1:]).exp().masked_fill(is_best, 0)
+    of_best = (rest * scores).sum(dim=1, keepdim=True) / rest.sum(dim=1, keepdim=True)
+    return scores - torch.where(is_best, of_best, others)
