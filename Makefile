@@ -14,7 +14,7 @@ STAMP := .venv/.installed
 .PHONY: help setup run test lint bench coverage lock schema clean
 
 help: ## show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-7s %s\n", $$1, $$2 }' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
 
 setup: $(STAMP) ## make .venv with the pinned packages of requirements.lock
 
@@ -40,7 +40,7 @@ bench: $(STAMP) ## measure how long the stages take (ARGS=)
 	$(BIN)/python bench/run.py $(ARGS)
 
 coverage: $(STAMP) ## run every attribution method and write docs/coverage.md from that
-	$(BIN)/snakemake --cores 1 --configfile config/methods.yaml
+	$(BIN)/snakemake attribute-all --cores 1 --configfile config/methods.yaml
 	$(BIN)/python docs/coverage.py
 
 # The pins of the old lock are kept where they still fit. The sed takes away the condition that holds

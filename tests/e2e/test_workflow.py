@@ -14,6 +14,8 @@ import pandas as pd
 import pytest
 from project import ROOT, TINY
 
+from clarity import storage
+
 COLUMNS = (
     "dataset,method,metric,category,direction,loss,baseline,n_runs,n_images,mean,mean_baseline,"
     "difference,ci_low,ci_high,effect_size,p,p_holm,verdict"
@@ -133,6 +135,51 @@ def test_a_run_killed_half_way_goes_on_to_the_same_bytes(finished):
     finished.run("--unlock", "--config", "results=results/killed")
     finished.run("--rerun-incomplete", "--config", "results=results/killed")
     assert finished.artifacts("results/killed") == expected
+
+
+def test_methods_of_every_kind_explain_all_classes_compressed_with_the_same_bytes(make_project):
+    project = make_project()
+    project.configure(
+        losses={"cross-entropy": {}},
+        evaluation={**TINY["evaluation"], "classes": "all", "compress": True},
+        methods={
+            "gradcam": {"method": "LayerGradCam", "targets": ["logit", "prototype", "contrast"]},
+            "lrp": {"method": "LRP", "target": "knn", "foil": "others"},
+            "kernel-shap": {"method": "KernelShap", "n_samples": 90, "segments": "slic"},
+            "gradient-shap": {"method": "GradientShap", "noise": {"name": "vargrad", "samples": 2}},
+            "guided": {"method": "GuidedBackprop", "foil": "class:upright ring"},
+        },
+        metrics={
+            "max-sensitivity": {"metric": "MaxSensitivity", "nr_samples": 2, "lower_bound": 0.02},
+            "discriminative-mass": {"metric": "DiscriminativeMass"},
+        },
+    )
+    project.run("attribute-all", "evaluate-all")
+    expected = project.artifacts("results/tiny")
+    project.run("attribute-all", "evaluate-all", "--config", "results=results/cells", "jobs=cell")
+    assert project.artifacts("results/cells") == expected
+    run = project.folder / "results/tiny/dataset=scenes/loss=cross-entropy/seed=0"
+    methods = ["gradcam", "gradcam-prototype", "gradcam-contrast", "lrp", "kernel-shap"]
+    for method in [*methods, "gradient-shap", "guided"]:
+        file = run / f"method={method}" / "attributions.safetensors"
+        tensors, metadata = storage.read_tensors(file)
+        assert metadata["status"] == "ok", metadata["reason"]
+        assert tensors["maps"].shape == (12, 4, 32, 32)
+        assert (np.sort(tensors["classes"], axis=1) == np.arange(4)).all()
+        two = storage.read_tensor_rows(file, "maps", [11, 3], columns=2)
+        assert (two == tensors["maps"][[11, 3], :2]).all()
+        cost = (
+            project.folder
+            / "results/tiny/logs/costs"
+            / run.relative_to(project.folder / "results/tiny")
+        )
+        assert storage.read_json(cost / f"{method}.json")["bytes"] == file.stat().st_size
+        scores = pd.read_parquet(file.with_name("scores.parquet"))
+        assert len(scores) == 8 + 4
+    recipe = json.loads(
+        storage.read_tensor_metadata(run / "method=kernel-shap/attributions.safetensors")["recipe"]
+    )
+    assert (recipe["segments"]["compactness"], recipe["baseline"]["name"]) == (10.0, "black")
 
 
 class TestOnlyWhatIsDue:
