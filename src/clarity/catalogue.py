@@ -8,6 +8,7 @@ importing Captum, Quantus or pytorch-metric-learning takes seconds. So their sou
 import ast
 import importlib
 import inspect
+import math
 import os
 import re
 import sys
@@ -30,14 +31,21 @@ RANGES: tuple[tuple[str, Callable[[float], bool], frozenset[str]], ...] = (
         lambda number: number >= 1 and number % 1 == 0,
         _words(
             "n_steps n_samples nr_samples nr_runs nr_steps n_perturb_samples features_in_step "
-            "subset_size patch_size regions_evaluation perturbations_per_eval internal_batch_size "
-            "k n_bins num_bins pos_per_bin neg_per_bin centers_per_class sub_centers"
+            "subset_size patch_size regions_evaluation k n_bins num_bins pos_per_bin neg_per_bin "
+            "centers_per_class sub_centers cells sliding_window_shapes strides"
         ),
     ),
     (
+        "a whole number of at least 2",
+        lambda number: number >= 2 and number % 1 == 0,
+        _words("n_masks"),
+    ),
+    ("a number between 0 and 1", lambda number: 0 < number < 1, _words("p")),
+    ("a number of at least 0", lambda number: number >= 0, _words("stdevs alpha")),
+    (
         "a number greater than 0",
         lambda number: number > 0,
-        frozenset({"temperature", "scale", "softmax_scale"}),
+        _words("temperature scale softmax_scale eps epsilon gamma stabilizer kernel_width stdev"),
     ),
 )
 
@@ -90,7 +98,7 @@ LIBRARIES = {
         given=_words(
             "model forward_func layer rows seed inputs target targets baselines feature_mask abs "
             "additional_forward_args device_ids return_convergence_delta internal_batch_size "
-            "perturbations_per_eval show_progress"
+            "perturbations_per_eval show_progress grad_kwargs"
         ),
         gives_first=True,
         takes="target",
@@ -282,6 +290,7 @@ _TESTS: dict[str, Callable[[object], bool]] = {
     "bool": lambda value: isinstance(value, bool),
     "str": lambda value: isinstance(value, str),
     "null": lambda value: value is None,
+    "list of int": lambda value: isinstance(value, list) and all(map(_TESTS["int"], value)),
 }
 
 
@@ -301,9 +310,13 @@ def _wanted(parameter: inspect.Parameter, value: object) -> str | None:
             # YAML 1.1 takes 1e-4 for a text.
             is_number = "float" in allowed and re.fullmatch(r"[-+]?\d+e[-+]?\d+", str(value))
             return f"{wanted}; write 1.0e-4 for 1e-4" if is_number else wanted
-    if isinstance(value, int | float) and not isinstance(value, bool):
+    numbers: list[Any] = value if isinstance(value, list) else [value]
+    for number in numbers:
+        if isinstance(number, float) and not math.isfinite(number):
+            return "a finite number"
         for words, test, keys in RANGES:
-            if parameter.name in keys and not test(value):
+            counts = isinstance(number, int | float) and not isinstance(number, bool)
+            if parameter.name in keys and counts and not test(number):
                 return words
     return None
 
@@ -327,6 +340,8 @@ def _kinds(annotation: ast.expr) -> set[str] | None:
             match ast.unparse(outer).rpartition(".")[2]:
                 case "Literal":
                     return {ast.unparse(value) for value in inside}
+                case "Sequence" | "list" if ast.unparse(inner) == "int":
+                    return {"list of int"}
                 case "Optional":
                     parts = [_kinds(inner), {"null"}]
                 case "Union":

@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import ErrorDetails
 
 from clarity import catalogue
-from clarity.attribution.recipe import TAKEN, MethodRecipe
+from clarity.attribution.recipe import OF_THE_IMAGE, TAKEN, MethodRecipe
 from clarity.data.recipe import SOURCES, DatasetRecipe
 from clarity.grid import Grid
 from clarity.losses.recipe import CROSS_ENTROPY, LossRecipe
@@ -127,9 +127,16 @@ class Config(Section):
                 made = {name: recipe}
             else:
                 targets = recipe["targets"]
-                if not (isinstance(targets, list) and all(isinstance(t, str) for t in targets)):
+                listed = isinstance(targets, list) and all(isinstance(t, str) for t in targets)
+                if not listed or not targets or len(set(targets)) < len(targets):
                     raise ValueError(
-                        f"methods.{name}.targets: found {targets!r}, wanted a list of targets"
+                        f"methods.{name}.targets: found {targets!r}, wanted a list of targets, "
+                        f"each once"
+                    )
+                if "contrast" in targets and "foil" in recipe:
+                    raise ValueError(
+                        f"methods.{name}: found the target contrast and a foil for all targets; "
+                        f"wanted one of them"
                     )
                 if "target" in recipe:
                     raise ValueError(f"methods.{name}: found target and targets, wanted one")
@@ -196,15 +203,25 @@ class Config(Section):
             yield from loss.problems(f"losses.{name}")
         for name, method in self.methods.items():
             where = f"methods.{name}"
+            if method.method.startswith("captum."):
+                plain = method.method.rpartition(":")[2]
+                yield f"{where}.method: found {method.method}, wanted {plain} alone"
+                continue
             wrong = catalogue.check("attribution", method.method, method.arguments, where)
             yield from wrong
             if wrong:
                 continue
             info = catalogue.find("attribution", method.method)
             for key, parameter in TAKEN.items():
-                takes = parameter in info.given or info.takes_any
-                if getattr(method, key) is not None and not takes:
+                if getattr(method, key) is not None and parameter not in info.given:
                     yield f"{where}.{key}: found, but {method.method} takes none"
+            several = info.attributes.get("wants_references") == "True"
+            if several and method.baseline and method.baseline.name in OF_THE_IMAGE:
+                yield (
+                    f"{where}.baseline: found {method.baseline.name}, which is another for each "
+                    f"image; {method.method} averages over a distribution: sample, uniform, black, "
+                    f"grey or white"
+                )
 
     def _metric_problems(self) -> Iterable[str]:
         for name, recipe in self.metrics.items():

@@ -37,7 +37,12 @@ class Section(BaseModel):
     """A part of the config with fixed keys; an unknown key is an error that names the nearest."""
 
     model_config = ConfigDict(
-        alias_generator=kebab, extra="forbid", frozen=True, strict=True, validate_default=True
+        alias_generator=kebab,
+        extra="forbid",
+        frozen=True,
+        strict=True,
+        validate_default=True,
+        allow_inf_nan=False,
     )
 
     @classmethod

@@ -92,10 +92,16 @@ def module(name: str) -> Module | None:
     Raises:
         SyntaxError: if it is not Python.
     """
+    file = file_of(name)
+    return None if file is None else _parse(name, file, file.name == "__init__.py")
+
+
+def file_of(name: str) -> Path | None:
+    """Return the source file of a module, found as `module` does; None if there is none."""
     spec = _spec(name, os.getcwd(), *sys.path)
     if spec is None or not str(spec.origin).endswith(".py"):
         return None
-    return _parse(name, Path(str(spec.origin)), spec.submodule_search_locations is not None)
+    return Path(str(spec.origin))
 
 
 def resolve(path: str, _seen: frozenset[str] = frozenset()) -> ClassSource | None:

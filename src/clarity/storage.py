@@ -18,7 +18,7 @@ import json
 import os
 import tempfile
 import zlib
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -447,6 +447,34 @@ def fingerprint(value: Any) -> str:
     """Return the SHA-256 of a JSON-able value, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
+
+
+def keep(paths: Iterable[Path]) -> None:
+    """Keep artifacts of a job that is about to fail: what it wrote, Snakemake deletes."""
+    for path in paths:
+        kept = _kept(path)
+        kept.unlink(missing_ok=True)
+        os.link(path, kept)
+
+
+def recover(path: Path, mark: str) -> bool:
+    """Put an artifact back that `keep` kept, if it was made under the fingerprint ``mark``.
+
+    Returns:
+        Whether it is there again. What was kept and is out of date is deleted.
+    """
+    kept = _kept(path)
+    if not kept.exists():
+        return False
+    if not is_current(kept, mark):
+        kept.unlink()
+        return False
+    kept.replace(path)
+    return True
+
+
+def _kept(path: Path) -> Path:
+    return path.with_name(f".kept.{path.name}")
 
 
 def is_current(path: StrPath, mark: str) -> bool:

@@ -30,5 +30,12 @@ def classifier(encoder: dict | None = None, channels: int = 3, size: int = 32) -
 
 
 def pictures(count: int = 6, channels: int = 3, size: int = 32) -> torch.Tensor:
-    """Return images [count, channels, size, size] in [0, 1]."""
-    return torch.rand(count, channels, size, size, generator=torch.Generator().manual_seed(1))
+    """Return images [count, channels, size, size] in [0, 1]: smooth blobs with a little noise.
+
+    Noise alone is a single superpixel.
+    """
+    generator = torch.Generator().manual_seed(1)
+    coarse = torch.rand(count, channels, 5, 5, generator=generator)
+    smooth = F.interpolate(coarse, size=(size, size), mode="bicubic", align_corners=False)
+    noise = 0.02 * torch.rand(count, channels, size, size, generator=generator)
+    return (smooth + noise).clamp(0, 1)

@@ -1,5 +1,7 @@
 """Promises of the stage `attribute`: the right classes are explained, in the right order."""
 
+import json
+
 import numpy as np
 import pandas as pd
 import pytest
@@ -92,20 +94,53 @@ def test_a_method_that_does_not_apply_is_a_row_and_the_others_go_on(run):
     assert found["gradcam"][1]["status"] == "ok"
 
 
-def test_a_failing_method_is_named_and_the_others_are_written(run):
+class Wrong:
+    """A method with a mistake."""
+
+    def __init__(self, model):
+        pass
+
+    def attribute(self, inputs, target):
+        raise RuntimeError("a mistake")
+
+
+def test_a_failing_method_is_named_and_the_others_are_written_and_kept(run):
     call, folder = run
+    methods = {
+        "wrong": {"method": f"{__name__}:Wrong"},
+        "gradcam": {"method": "LayerGradCam"},
+    }
     with pytest.raises(ExceptionGroup, match="1 of 2 methods failed") as failure:
-        call(
-            {
-                "wrong": {"method": "LayerGradCam", "foil": "class:cat"},
-                "gradcam": {"method": "LayerGradCam"},
-            }
-        )
+        call(methods)
     (error,) = failure.value.exceptions
-    assert "no class 'cat'" in str(error)
+    assert "a mistake" in str(error)
     assert "while explaining by the method 'wrong'" in error.__notes__[0]
-    assert (folder / "gradcam.safetensors").exists()
     assert not (folder / "wrong.safetensors").exists()
+    written = (folder / "gradcam.safetensors").read_bytes()
+    # What a failed job has written, the workflow deletes; the next run finds it all the same.
+    inode = (folder / "gradcam.safetensors").stat().st_ino
+    (folder / "gradcam.safetensors").unlink()
+    call({"gradcam": methods["gradcam"]})
+    assert (folder / "gradcam.safetensors").stat().st_ino == inode
+    assert (folder / "gradcam.safetensors").read_bytes() == written
+    assert not list(folder.glob(".kept*"))
+
+
+def test_what_was_kept_of_another_recipe_is_not_taken(run):
+    call, folder = run
+    with pytest.raises(ExceptionGroup):
+        call({"cam": {"method": "LayerGradCam"}, "wrong": {"method": f"{__name__}:Wrong"}})
+    (folder / "cam.safetensors").unlink()
+    _, metadata = call({"cam": {"method": "HiResCAM"}})["cam"]
+    assert json.loads(metadata["recipe"])["method"] == "HiResCAM"
+    assert not list(folder.glob(".kept*"))
+
+
+def test_a_foil_that_is_no_class_of_the_dataset_makes_the_cell_unavailable(run):
+    call, _ = run
+    _, metadata = call({"cam": {"method": "LayerGradCam", "foil": "class:cat"}})["cam"]
+    assert metadata["status"] == "unavailable"
+    assert "no class 'cat'" in metadata["reason"]
 
 
 def test_the_maps_of_all_classes_begin_with_those_of_two(run):

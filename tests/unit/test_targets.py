@@ -50,6 +50,19 @@ def test_the_vote_of_neighbours_is_every_references_by_its_cosine(model, images)
     torch.testing.assert_close(found, shares, rtol=1e-3, atol=1e-6)
 
 
+def test_a_class_without_references_has_a_score_and_leaves_the_others_their_gradients(images):
+    model = classifier()
+    kept = model.reference_labels != 4
+    model.set_references(model.references[kept], model.reference_labels[kept])
+    leaf = images.clone().requires_grad_(True)
+    scores = TargetFunction(model, "knn")(leaf)
+    assert torch.isfinite(scores).all()
+    assert (scores[:, 4] < scores[:, :4].min(dim=1).values).all()
+    gradient = torch.autograd.grad(scores[:, 1].sum(), leaf)[0]
+    assert torch.isfinite(gradient).all()
+    assert gradient.abs().max() > 0
+
+
 def test_similarity_is_the_mean_cosine_to_the_references_of_the_class(model, images):
     unit = F.normalize(model.embed(images), dim=1)
     cosines = unit @ model.references.T

@@ -27,6 +27,6 @@ rule attribute:
         # What each method took, beside the logs: no result, since it is not the same again.
         costs=f"{RESULTS}/logs/costs/dataset={{dataset}}/loss={{loss}}/seed={{seed}}",
         runtime={"device": CONFIG.device, "threads": CONFIG.threads},
-        code=stage_hash("clarity.stages.attribute"),
+        code=lambda w: code_of("clarity.stages.attribute", methods_of(w)),
     script:
         "../scripts/attribute.py"

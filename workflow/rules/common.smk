@@ -7,7 +7,7 @@ from snakemake.exceptions import WorkflowError
 
 from clarity.config import ConfigError, load_config
 from clarity.figures.names import figure_names
-from clarity.provenance import stage_hash
+from clarity.provenance import own_code, stage_hash
 from clarity.tables.names import TABLES
 
 try:
@@ -60,6 +60,11 @@ wildcard_constraints:
     loss="|".join(map(re.escape, CONFIG.losses)),
     method="|".join(map(re.escape, CONFIG.methods)),
     seed="|".join(map(str, CONFIG.seeds)),
+
+
+def code_of(stage, *recipes):
+    """Return a hash of the source of a stage and of the user's own classes that recipes name."""
+    return stage_hash(stage) + own_code(recipes)
 
 
 def methods_of(wildcards):

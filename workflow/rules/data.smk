@@ -20,6 +20,6 @@ rule prepare:
             "images": CONFIG.evaluation.images,
             "scene_images": CONFIG.evaluation.scenes,
         },
-        code=stage_hash("clarity.stages.prepare"),
+        code=lambda w: code_of("clarity.stages.prepare", CONFIG.datasets[w.dataset].source_part()),
     script:
         "../scripts/prepare.py"

@@ -25,6 +25,10 @@ rule evaluate:
             "memory": CONFIG.evaluation.memory,
         },
         runtime={"device": CONFIG.device, "threads": CONFIG.threads},
-        code=stage_hash("clarity.stages.evaluate"),
+        code=lambda w: code_of(
+            "clarity.stages.evaluate",
+            methods_of(w),
+            {name: recipe.plain() for name, recipe in CONFIG.metrics.items()},
+        ),
     script:
         "../scripts/evaluate.py"

@@ -24,6 +24,10 @@ rule train:
         training=lambda w: CONFIG.datasets[w.dataset].training_part(w.loss),
         loss=lambda w: CONFIG.losses[w.loss].plain(),
         runtime={"device": CONFIG.device, "threads": CONFIG.threads},
-        code=stage_hash("clarity.stages.train"),
+        code=lambda w: code_of(
+            "clarity.stages.train",
+            CONFIG.datasets[w.dataset].training_part(w.loss),
+            CONFIG.losses[w.loss].plain(),
+        ),
     script:
         "../scripts/train.py"

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from clarity.attribution.recipe import Baseline
+from clarity.attribution.recipe import OF_THE_IMAGE, Baseline
 from clarity.seeds import derive_seed
 
 GREYS = {"black": 0.0, "grey": 0.5, "white": 1.0}
@@ -69,7 +69,7 @@ def baseline_distribution(
     """
     if recipe.name == "sample":
         return _existing(references)[: recipe.count].to(images)
-    if recipe.name in ("mean", "blur"):
+    if recipe.name in OF_THE_IMAGE:
         raise ValueError(
             f"baseline: found '{recipe.name}', which is another for each image; wanted a "
             f"distribution for all: sample, uniform, black, grey or white"

@@ -45,14 +45,18 @@ def bytes_of_row(network: nn.Module, image: Tensor) -> int:
     return KEPT * (total + image.numel() * image.element_size())
 
 
-def rows_of_pass(network: nn.Module, image: Tensor, memory: float | None = None) -> int:
+def rows_of_pass(
+    network: nn.Module, image: Tensor, memory: float | None = None, classes: int = 1
+) -> int:
     """Return how many images [C, H, W] a pass may take: between 1 and `MOST_ROWS`.
 
     Args:
         network: from images to anything, left as it was.
         image: [C, H, W], on the network's device.
         memory: GiB; None for what `MEMORY` says.
+        classes: explained at once, each with an attribution of the image's size.
     """
     given = MEMORY.get(image.device.type, MEMORY["cpu"]) if memory is None else memory
-    fitting = int(given * 2**30) // bytes_of_row(network, image)
+    attributions = KEPT * classes * image.numel() * image.element_size()
+    fitting = int(given * 2**30) // (bytes_of_row(network, image) + attributions)
     return min(max(fitting, 1), MOST_ROWS)

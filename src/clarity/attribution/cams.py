@@ -87,12 +87,13 @@ class GradientCamBase(CamBase):
     def _maps(self, images: Tensor, targets: Tensor) -> Tensor:
         with torch.enable_grad():
             maps, scores = self._run(images)
+            chosen = scores.gather(1, targets).sum(dim=0)
         if not scores.requires_grad:
             raise MethodUnavailable("the scores do not depend on the layer's output")
         found = []
-        for chosen in F.one_hot(targets, scores.shape[1]).to(scores.dtype).unbind(dim=1):
+        for score in chosen:
             # Reduced to a map at once: the gradients of all classes together could be gigabytes.
-            (gradient,) = torch.autograd.grad(scores, maps, chosen, retain_graph=True)
+            (gradient,) = torch.autograd.grad(score, maps, retain_graph=True)
             found.append(self._map(maps.detach(), gradient))
         return torch.stack(found, dim=1)
 
@@ -226,8 +227,8 @@ class ScoreCAM(CamBase):
 
     Wang et al., 2020, "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural
     Networks", algorithm 1. Mask k is A_k, upsampled (bilinear) and brought to [0, 1]; a constant
-    map makes a black mask. What is masked becomes black. The paper subtracts the score of a black
-    image from each: that is the same for all maps, and the softmax does not see it.
+    map makes no mask and gets no weight. What is masked becomes black. The paper subtracts the score of a black
+    image from each: that is the same for all, and the softmax does not see it.
 
     Takes a pass of K images for each image, which all classes share.
     """
@@ -242,7 +243,10 @@ class ScoreCAM(CamBase):
             lowest, highest = mask.aminmax(dim=2, keepdim=True)
             lowest, highest = lowest.amin(3, keepdim=True), highest.amax(3, keepdim=True)
             span = (highest - lowest).clamp_min(torch.finfo(mask.dtype).tiny)
-            scores.append(self.model(images[image] * ((mask - lowest) / span)))
+            found = self.model(images[image] * ((mask - lowest) / span))
+            constant = (highest == lowest)[:, 0, 0]
+            # Not -inf: where all maps are constant, all weigh the same.
+            scores.append(found.masked_fill(constant, torch.finfo(found.dtype).min))
         weights = torch.cat(scores).reshape(*maps.shape[:2], -1).softmax(dim=1)
         return _weighted_by_class(weights, maps, targets)
 

@@ -21,10 +21,11 @@ from clarity.attribution.baselines import baseline_distribution, baseline_images
 from clarity.attribution.batching import rows_of_pass
 from clarity.attribution.noise import draws_of_noise, over_noise
 from clarity.attribution.protocol import MethodUnavailable, PerClass
-from clarity.attribution.recipe import TAKEN, Baseline, MethodRecipe, Segments
+from clarity.attribution.recipe import CLASS, TAKEN, Baseline, MethodRecipe, Segments
 from clarity.attribution.segments import segment
 from clarity.attribution.targets import Score, TargetFunction
 from clarity.models.classifier import Classifier
+from clarity.recipes import nearest
 
 #: Where classes are looked for, as in `clarity.catalogue.LIBRARIES`: the first that has a name.
 MODULES = (gradients, adapted, relevance, cams, perturbation, controls, captum.attr)
@@ -72,8 +73,7 @@ class Explainer:
         self._setting = setting or Setting()
         self._recipe = recipe
         if isinstance(model, Classifier):
-            names = self._setting.class_names
-            model = TargetFunction(model, recipe.target, recipe.foil, names)
+            model = self._target_of(model)
         self.score: Score = model.eval()
         self._rows: int | None = None
         self._method: Any = None
@@ -87,7 +87,10 @@ class Explainer:
                 else self._kind.attribute,
             )
         )
-        self._built = {k: v for k, v in recipe.arguments.items() if k in built}
+        # What no signature names goes to the constructor, if that takes any.
+        takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in built.values())
+        own = [k for k in recipe.arguments if k in built or (takes_any and k not in called)]
+        self._built = {k: recipe.arguments[k] for k in own}
         self._called = {k: v for k, v in recipe.arguments.items() if k not in built}
         self._takes = built.keys() | called.keys()
         for key, wanted in TAKEN.items():
@@ -99,7 +102,9 @@ class Explainer:
         if "baselines" in self._takes:
             self.baseline = recipe.baseline or (SAMPLE if self._several else BLACK)
         if "feature_mask" in self._takes:
-            self.segments = recipe.segments or GRID
+            regions = getattr(self._kind, "default_regions", None)
+            grid = GRID if regions is None else Segments(count=regions)
+            self.segments = recipe.segments or grid
         defaults = {
             name: parameter.default
             for name, parameter in {**built, **called}.items()
@@ -107,6 +112,18 @@ class Explainer:
             and name not in catalogue.LIBRARIES["attribution"].given
         }
         self.arguments: dict[str, Any] = {**defaults, **recipe.arguments}
+
+    def _target_of(self, model: Classifier) -> TargetFunction:
+        """Return the score that the recipe asks for; a foil may be no class of this dataset."""
+        names, foil = self._setting.class_names, self._recipe.foil
+        if foil is not None and foil.startswith(CLASS):
+            name = foil.removeprefix(CLASS)
+            if name not in names:
+                raise MethodUnavailable(
+                    f"foil: no class '{name}'{nearest(name, names)} There are: "
+                    f"{', '.join(names) or 'none'}"
+                )
+        return TargetFunction(model, self._recipe.target, foil, names)
 
     def described(self) -> dict[str, Any]:
         """Return the recipe with nothing left to defaults, of CLarity or of the method's class."""
@@ -127,20 +144,23 @@ class Explainer:
         targets = classes if classes.ndim == 2 else classes[:, None]
         try:
             if self._method is None:
-                self._method = self._build(images)
+                self._method = self._build(images, targets.shape[1])
             size = self._images_of_call()
             parts = [
                 self._maps(images[start : start + size], targets[start : start + size])
                 for start in range(0, len(images), size)
             ]
         except NotImplementedError as error:
+            if not self._kind.__module__.startswith("captum."):
+                raise
             raise MethodUnavailable(str(error)) from error
         maps = torch.cat(parts)
         return maps if classes.ndim == 2 else maps[:, 0]
 
-    def _build(self, images: Tensor) -> Any:
+    def _build(self, images: Tensor, classes: int) -> Any:
         """Build the method; what it names among its parameters it is given."""
-        self._rows = rows_of_pass(self.score, images[0].detach(), self._setting.memory)
+        memory = self._setting.memory
+        self._rows = rows_of_pass(self.score, images[0].detach(), memory, classes)
         offered = {
             "layer": self.score.layer,
             "rows": self._rows,
@@ -154,10 +174,14 @@ class Explainer:
         """Return how many images a call of the method takes.
 
         A class that is told the rows of a pass cuts its own work; Captum's integrate over so many
-        copies of each image in one pass.
+        copies of each image in one pass, or, of a single image, in several.
         """
         assert self._rows is not None
-        copies = 1 if "rows" in self._takes else int(self.arguments.get("n_steps", 1))
+        if "internal_batch_size" not in self._takes:
+            return self._rows
+        copies = int(self.arguments["n_steps"])
+        if copies > self._rows:
+            self._called["internal_batch_size"] = self._rows
         return max(1, self._rows // copies)
 
     def _maps(self, images: Tensor, targets: Tensor) -> Tensor:

@@ -237,13 +237,15 @@ class ShapleyValues(RegionPerturbation):
     which goes through all d! orders; here through the 2^d coalitions.
     """
 
+    default_regions = 9
+
     def plan(self, regions: int, references: int) -> Plan:
         """Return all coalitions with the weights of Shapley's formula."""
         if regions > MOST_REGIONS:
             raise MethodUnavailable(
-                f"{regions} regions have 2^{regions} coalitions, too many to try all; lower the "
-                f"count of `segments` to {MOST_REGIONS} or fewer, or take ShapleyValueSampling or "
-                "KernelShap"
+                f"an image has {regions} regions, and 2^{regions} coalitions are too many to try "
+                f"all; lower the count of `segments`, for superpixels well below {MOST_REGIONS}, "
+                f"or take ShapleyValueSampling or KernelShap"
             )
         present = _all_coalitions(regions)
         size = present.sum(axis=1)

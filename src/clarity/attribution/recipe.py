@@ -24,6 +24,9 @@ TargetName = Literal[
 #: Keys that are for methods with a parameter of that name: the key, and the parameter.
 TAKEN = {"baseline": "baselines", "segments": "feature_mask"}
 
+#: Baselines that depend on the image, and so are no distribution for all.
+OF_THE_IMAGE = ("mean", "blur")
+
 #: What a class may be contrasted with, beside a class by its name.
 FOILS = ("runner-up", "others", "softmax")
 
@@ -48,6 +51,15 @@ class Baseline(Named):
         PositiveInt, Field(le=32, description="images of sample or uniform, for methods of several")
     ] = 16
 
+    @model_validator(mode="after")
+    def _keys_have_a_use(self) -> Self:
+        if self.name != "blur" and self.blur != type(self).model_fields["blur"].default:
+            raise ValueError(f"blur: found with {self.name}, wanted with the name blur alone")
+        several = self.name in ("sample", "uniform")
+        if not several and self.count != type(self).model_fields["count"].default:
+            raise ValueError(f"count: found with {self.name}, wanted with sample or uniform alone")
+        return self
+
 
 class Segments(Named):
     """The regions that are removed together; a name alone stands for ``{name: ...}``."""
@@ -59,6 +71,13 @@ class Segments(Named):
     compactness: Annotated[
         PositiveFloat, Field(description="of slic: how much place counts against colour")
     ] = 10.0
+
+    @model_validator(mode="after")
+    def _keys_have_a_use(self) -> Self:
+        unused = self.compactness != type(self).model_fields["compactness"].default
+        if self.name != "slic" and unused:
+            raise ValueError(f"compactness: found with {self.name}, wanted with slic alone")
+        return self
 
 
 class Noise(Named):
@@ -72,6 +91,12 @@ class Noise(Named):
     stdev: Annotated[
         PositiveFloat, Field(description="standard deviation, for images in [0, 1]")
     ] = 0.15
+
+    @model_validator(mode="after")
+    def _a_variance_takes_two(self) -> Self:
+        if self.name == "vargrad" and self.samples < 2:
+            raise ValueError("samples: found 1, wanted 2 or more for a variance")
+        return self
 
 
 class MethodRecipe(WithArguments):
@@ -121,6 +146,8 @@ class MethodRecipe(WithArguments):
     @classmethod
     def _contrast_alone(cls, value: Any) -> Any:
         if isinstance(value, dict) and value.get("target") == "contrast":
+            if "foil" in value and value["foil"] is None:
+                raise ValueError("foil: found null with the target contrast, wanted a foil")
             return {"foil": "runner-up", **value, "target": "logit"}
         return value
 

@@ -36,15 +36,6 @@ from clarity.attribution.unrolled import (
     unroll,
 )
 
-CompositeName = Literal[
-    "EpsilonGammaBox",
-    "EpsilonPlus",
-    "EpsilonPlusFlat",
-    "EpsilonAlpha2Beta1",
-    "EpsilonAlpha2Beta1Flat",
-    "Epsilon",
-]
-
 #: Rectifiers and their like, of which relevance passes through unchanged: they keep the sign, and
 #: rise. What falls somewhere (GELU, SiLU) or is not 0 at 0 (a gate) has no rule in the papers.
 PASSED = (nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.CELU, nn.SELU, nn.Tanh, nn.Softsign)
@@ -60,7 +51,7 @@ def _epsilon(epsilon: float, stabilizer: float) -> LayerMapComposite:
 
 
 #: The rules of each composite, and what they are given.
-RULES: dict[CompositeName, tuple[Callable[..., Composite], tuple[str, ...]]] = {
+RULES: dict[str, tuple[Callable[..., Composite], tuple[str, ...]]] = {
     "EpsilonGammaBox": (EpsilonGammaBox, ("low", "high", "epsilon", "gamma", "stabilizer")),
     "EpsilonPlus": (EpsilonPlus, ("epsilon", "stabilizer")),
     "EpsilonPlusFlat": (EpsilonPlusFlat, ("epsilon", "stabilizer")),
@@ -100,7 +91,14 @@ class LRP(PerClass):
         self,
         model: Score,
         rows: int,
-        composite: CompositeName = "EpsilonGammaBox",
+        composite: Literal[
+            "EpsilonGammaBox",
+            "EpsilonPlus",
+            "EpsilonPlusFlat",
+            "EpsilonAlpha2Beta1",
+            "EpsilonAlpha2Beta1Flat",
+            "Epsilon",
+        ] = "EpsilonGammaBox",
         epsilon: float = 1e-6,
         gamma: float = 0.25,
         stabilizer: float = 1e-6,

@@ -40,7 +40,7 @@ def segment(images: Tensor, recipe: Segments) -> Tensor:
 
 def _grid(images: Tensor, count: int) -> Tensor:
     batch, _, height, width = images.shape
-    side = min(round(count**0.5), height, width)
+    side = min(max(round(count**0.5), 2), height, width)
     rows = torch.arange(height, device=images.device) * side // height
     columns = torch.arange(width, device=images.device) * side // width
     regions: Tensor = rows[:, None] * side + columns

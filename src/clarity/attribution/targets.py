@@ -21,6 +21,10 @@ from clarity.models.classifier import (
 from clarity.models.encoders import Encoder
 from clarity.recipes import nearest
 
+#: Added to the share of a class in a vote, so that the logarithm of a class without references is a
+#: number. A reference opposite to the nearest has a share of 4e-13 of its.
+NO_SHARE = 1e-12
+
 #: Targets that are a head of the classifier.
 HEAD_OF: dict[str, HeadName] = {
     "logit": "linear",
@@ -84,7 +88,8 @@ class TargetFunction(Score):
       weight exp(cos / 0.07) (Wu et al., 2018, "Unsupervised Feature Learning via Non-Parametric
       Instance Discrimination", section 3.4). The head of that name lets the nearest alone vote,
       and is flat for a class that none of them has;
-    - ``similarity``: the mean cosine to the training references of the class, the class's corpus.
+    - ``similarity``: the mean cosine to the training references of the class, the class's corpus,
+      divided by the temperature of the prototypes.
       With a foil, to the corpus of other classes: Lin et al., 2023, "Contrastive Corpus
       Attribution for Explaining Representations" (COCOA), equation 3.
 
@@ -150,8 +155,7 @@ class TargetFunction(Score):
         votes = unit @ self.model.references.T / VOTE_TEMPERATURE
         weights = (votes - votes.amax(dim=1, keepdim=True).detach()).exp()
         shares = weights @ self.get_buffer("members") / weights.sum(dim=1, keepdim=True)
-        # A cosine below the nearest by 2 is a weight of 4e-13: the share of a class is no zero.
-        return shares.log()
+        return (shares + NO_SHARE).log()
 
 
 class CorpusSimilarity(Score):

@@ -1,6 +1,6 @@
 """Sheet: owns the picture of many methods on one image: a row a method, a pair of maps a target."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -13,7 +13,7 @@ from clarity.figures.maps import PAIR_GAP, broken, draw_key, draw_map, draw_unav
 MAP = 0.4
 LABEL = 1.12
 TARGET_GAP, ROW_GAP, BAND_GAP = 0.06, 0.02, 0.16
-HEADER, FOOTER = 0.34, 0.42
+HEADER, FOOTER = 0.42, 0.42
 PICTURE = 0.9
 
 
@@ -28,6 +28,7 @@ def sheet(
     masks: np.ndarray | None = None,
     picture: np.ndarray | None = None,
     bands: int = 2,
+    key: Callable[[Axes, float, float], None] = draw_key,
 ) -> Figure:
     """Draw the maps of two classes for one image, by every method and target.
 
@@ -41,6 +42,7 @@ def sheet(
         masks: bool [2, H, W], where the object of each class is, to be outlined.
         picture: the image uint8 [C, H, W], drawn above; None leaves it out.
         bands: columns of the page that the rows are dealt to.
+        key: draws what the colours mean, given where.
     """
     group = 2 * MAP + PAIR_GAP
     band_width = LABEL + len(columns) * (group + TARGET_GAP)
@@ -79,7 +81,7 @@ def sheet(
                     for slot in range(2):
                         at = x + slot * (MAP + PAIR_GAP)
                         draw_map(axes, found[slot], under, masks, slot, at, top, MAP)
-    draw_key(axes, LABEL, height - FOOTER + 0.14)
+    key(axes, LABEL, height - FOOTER + 0.14)
     return figure
 
 
@@ -91,7 +93,7 @@ def _headers(
         x = left + column * (2 * MAP + PAIR_GAP + TARGET_GAP)
         axes.text(
             x + MAP + PAIR_GAP / 2,
-            bottom - 0.17,
+            bottom - 0.25,
             target,
             ha="center",
             va="bottom",
@@ -102,7 +104,8 @@ def _headers(
             axes.text(
                 x + slot * (MAP + PAIR_GAP) + MAP / 2,
                 bottom - 0.03,
-                "\n".join(broken(name, 10, 1)),
+                "\n".join(broken(name, 9, 2)),
+                linespacing=1.0,
                 ha="center",
                 va="bottom",
                 fontsize=style.TINY_SIZE,

@@ -28,7 +28,8 @@ def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     NaN where a map is constant.
     """
-    ranks = [rankdata(maps.reshape(len(maps), -1), axis=1) for maps in (first, second)]
+    size = first[0].size if len(first) else 0
+    ranks = [rankdata(maps.reshape(len(maps), size), axis=1) for maps in (first, second)]
     return pearson(*ranks)
 
 
@@ -41,7 +42,8 @@ def pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Cosine of each pair of maps [N, H, W]: [N]. NaN where a map is zero."""
-    a, b = (maps.reshape(len(maps), -1).astype(np.float64) for maps in (first, second))
+    pixels = first[0].size if len(first) else 0
+    a, b = (maps.reshape(len(maps), pixels).astype(np.float64) for maps in (first, second))
     size = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return _quotient((a * b).sum(axis=1), size)
 

@@ -39,7 +39,8 @@ def attribute_run(
 
     A cell whose file was made from the same model, images, recipe and code is left as it is, so
     that a method can be added, or a lost cell made again, at the price of that cell alone. If a
-    method fails, the other cells are still written before the error is raised.
+    method fails, the other cells are still written before the error is raised, and kept for the
+    next run, since Snakemake deletes what a failed job has written.
 
     Args:
         model: the run's `model.safetensors`.
@@ -63,6 +64,7 @@ def attribute_run(
     """
     inputs = {path.name: storage.digest(path) for path in (model, evaluation, predictions)}
     failures: list[Exception] = []
+    written: list[Path] = []
     trained = classifier.status(model)
     with deterministic(device, threads) as chosen:
         network = classifier.load(model, chosen)
@@ -80,8 +82,9 @@ def attribute_run(
         for name, path in cells.items():
             asked = {"recipe": methods[name].plain(), "inputs": inputs, "code": code, "seed": seed}
             stored = {"classes": classes, "memory": memory, "compress": compress}
-            mark = storage.fingerprint(asked | stored)
-            if storage.is_current(path, mark):
+            runtime = {"device": chosen.type, "threads": threads}
+            mark = storage.fingerprint(asked | stored | runtime)
+            if storage.is_current(path, mark) or storage.recover(path, mark):
                 path.touch()
                 continue
             tensors: dict[str, np.ndarray] = {"classes": explained}
@@ -108,11 +111,13 @@ def attribute_run(
             metadata = {"fingerprint": mark, "recipe": json.dumps(described, sort_keys=True)}
             compressed = ("maps",) if compress and "maps" in tensors else ()
             storage.write_tensors(path, tensors, metadata | outcome, compressed=compressed)
+            written.append(path)
             images_and_bytes = {"images": len(pixels), "bytes": path.stat().st_size}
             cost = {"seconds": seconds, "classes": explained.shape[1], **images_and_bytes}
             storage.write_json(costs / f"{name}.json", outcome | cost)
             print(f"{name}: {status} {reason}, {seconds:.2f} s, {cost['bytes']} bytes", flush=True)
     if failures:
+        storage.keep(written)
         raise ExceptionGroup(f"{len(failures)} of {len(cells)} methods failed", failures)
 
 

@@ -8,6 +8,7 @@ import torch
 
 from clarity import storage
 from clarity.attribution.methods import Explainer
+from clarity.attribution.protocol import MethodUnavailable
 from clarity.attribution.recipe import MethodRecipe
 from clarity.data.sets import EvaluationSet, to_input
 from clarity.grid import Run
@@ -36,7 +37,7 @@ def evaluate_run(
     """Score the maps of some methods of one model by all metrics and write each cell's scores.
 
     A cell whose file was made from the same model, maps, recipes and code is left as it is. If a
-    cell fails, the others are still written before the error is raised.
+    cell fails, the others are still written before the error is raised, and kept for the next run.
 
     Args:
         model: the run's `model.safetensors`.
@@ -59,6 +60,7 @@ def evaluate_run(
     plain = {name: recipe.plain() for name, recipe in metrics.items()}
     inputs = {path.name: storage.digest(path) for path in (model, evaluation)}
     failures: list[Exception] = []
+    written: list[Path] = []
     with deterministic(device, threads) as chosen:
         network = classifier.load(model, chosen)
         images = EvaluationSet.read(evaluation)
@@ -72,9 +74,11 @@ def evaluate_run(
                     "code": code,
                     "batch-size": batch_size,
                     "memory": memory,
+                    "device": chosen.type,
+                    "threads": threads,
                 }
             )
-            if storage.is_current(path, mark):
+            if storage.is_current(path, mark) or storage.recover(path, mark):
                 path.touch()
                 continue
             metadata = storage.read_tensor_metadata(attributions[name])
@@ -92,12 +96,19 @@ def evaluate_run(
                         seed=run.seed,
                         batch_size=batch_size,
                     )
+            except MethodUnavailable as error:
+                # Of an image that a metric has changed: another number of superpixels, say.
+                frame = unavailable(images.single, metrics, str(error), run.dataset)
+                storage.write_table(path, frame, {"fingerprint": mark})
+                written.append(path)
             except Exception as error:
                 error.add_note(f"while evaluating the method '{name}' for {path}")
                 failures.append(error)
             else:
                 storage.write_table(path, frame, {"fingerprint": mark})
+                written.append(path)
     if failures:
+        storage.keep(written)
         raise ExceptionGroup(f"{len(failures)} of {len(scores)} cells failed", failures)
 
 
