@@ -174,7 +174,7 @@ def test_baselines_are_what_their_names_say(images):
     blurred = made(name="blur", blur=0.1)
     torch.testing.assert_close(blurred.mean(), images.mean(), rtol=0.02, atol=0.0)
     # What changes from pixel to pixel is gone.
-    assert blurred.diff(n=2, dim=3).std() < images.diff(n=2, dim=3).std() / 4
+    assert blurred.diff(n=2, dim=3).std() < images.diff(n=2, dim=3).std() / 3
     uniform = made(name="uniform")
     assert torch.equal(uniform[0], uniform[5])
     assert 0 <= uniform.min() < 0.01 < 0.99 < uniform.max() <= 1

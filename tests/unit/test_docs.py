@@ -9,7 +9,7 @@ import torch
 import yaml
 from explained import NAMES, classifier, pictures
 
-from clarity import catalogue
+from clarity import catalogue, storage
 from clarity.attribution.methods import Explainer, Setting
 from clarity.attribution.recipe import FOILS, MethodRecipe
 from clarity.attribution.targets import HEAD_OF
@@ -37,6 +37,32 @@ def test_the_example_of_an_own_method_explains_a_model(tmp_path, monkeypatch):
     flat = torch.full_like(images, 0.5)
     assert Explainer(recipe, classifier())(flat, classes).abs().max() < 1e-6 < found.abs().max()
     monkeypatch.delitem(sys.modules, "mymethod")
+
+
+def test_the_example_of_an_encoder_without_classes_explains_it():
+    model, images = classifier(), pictures()
+    names = {
+        "encoder": model.encoder,
+        "normalise": lambda pixels: (pixels - model.mean) / model.std,
+        "one_image": images[:1],
+        "some_images": images[1:3],
+        "other_images": images[3:],
+        "images": images,
+        "which": torch.tensor([0, 1, 0, 1, 0, 1]),
+    }
+    exec(next(block for block in blocks("python") if "CorpusSimilarity(" in block), names)
+    assert names["maps"].shape == (6, 32, 32)
+    assert names["maps"].abs().amax(dim=(1, 2)).min() > 0
+
+
+def test_the_example_of_reading_some_maps_reads_them(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cell = Path("results/dataset=mnist/loss=triplet/seed=0/method=gradcam/attributions.safetensors")
+    maps = torch.rand(20, 2, 4, 4).numpy()
+    storage.write_tensors(cell, {"maps": maps}, {})
+    names: dict = {}
+    exec(next(block for block in blocks("python") if "read_tensor_rows(" in block), names)
+    assert (names["maps"] == maps[[3, 17]]).all()
 
 
 def test_the_example_of_recipes_is_valid(tmp_path, monkeypatch):

@@ -227,8 +227,8 @@ class ScoreCAM(CamBase):
 
     Wang et al., 2020, "Score-CAM: Score-Weighted Visual Explanations for Convolutional Neural
     Networks", algorithm 1. Mask k is A_k, upsampled (bilinear) and brought to [0, 1]; a constant
-    map makes no mask and gets no weight. What is masked becomes black. The paper subtracts the score of a black
-    image from each: that is the same for all, and the softmax does not see it.
+    map makes no mask and gets no weight. What is masked becomes black. The paper subtracts the
+    score of a black image from each: that is the same for all, and the softmax does not see it.
 
     Takes a pass of K images for each image, which all classes share.
     """
