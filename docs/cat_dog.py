@@ -264,7 +264,7 @@ def figure_of_all_methods(
         small,
         rows=list(dict.fromkeys(method for method, _ in maps)),
         columns=TARGETS,
-        pair=subject.names,
+        pair=(subject.names[0].lower(), subject.names[1].lower()),
         under=_white(subject),
         masks=subject.masks,
         key=_key,
@@ -453,9 +453,9 @@ def table(lines: Mapping[tuple[str, str], Line], subject: Subject) -> str:
     """Return the table as Markdown: means over seeds, and each seed."""
     first, second = (name.lower() for name in subject.names)
     head = [
-        f"| model | target | {first}: own box (other) | by seed | {second}: own box (other) "
-        "| by seed | mosaics: own tiles | accuracy |",
-        "|---|---|---|---|---|---|---|---|",
+        f"| model | target | {first}: own box (other) | {second}: own box (other) "
+        "| mosaics: own tiles | accuracy |",
+        "|---|---|---|---|---|---|",
     ]
     rows = []
     for (model, target), line in lines.items():
@@ -463,12 +463,13 @@ def table(lines: Mapping[tuple[str, str], Line], subject: Subject) -> str:
         for slot in range(2):
             own, other = line.picture[:, slot, slot], line.picture[:, slot, 1 - slot]
             each = " · ".join(_pair_of(*two) for two in zip(own, other, strict=True))
-            cells += [_pair_of(own.mean(), other.mean()), each if len(own) > 1 else ""]
+            mean = _pair_of(own.mean(), other.mean())
+            cells.append(f"{mean}<br>{each}" if len(own) > 1 else mean)
         cells += [_numbers(line.mosaics), _numbers(line.accuracy)]
         rows.append(f"| {' | '.join(cells)} |")
     area = subject.masks.mean(axis=(1, 2))
     null = [_pair_of(area[slot], area[1 - slot]) for slot in range(2)]
-    rows.append(f"| *evenly spread map* | | {null[0]} | | {null[1]} | | 0.50 | |")
+    rows.append(f"| *evenly spread map* | | {null[0]} | {null[1]} | 0.50 | |")
     return "\n".join([*head, *rows])
 
 
@@ -486,7 +487,7 @@ TEXT = """# A dog and a cat in one picture
 
 Made by `python docs/cat_dog.py` from a run of [config/cat-dog.yaml](../config/cat-dog.yaml): an
 EfficientNet-Lite0, trained on ImageNet and then for {epochs} epochs on {train} pictures of cats
-and dogs (Oxford-IIIT Pet), tested on {test}; {seeds} seed(s). What is explained is another
+and dogs (Oxford-IIIT Pet), tested on {test}; {seeds}. What is explained is another
 picture, of a dog and, below it, a cat. Its licence is not known, so no figure shows it: only the
 boxes around the two animals, which overlap a little, and maps at a quarter of its size.
 
@@ -500,9 +501,9 @@ heads fitted to its embeddings.
 ## Grad-CAM in the boxes
 
 The share of what is positive in a map that lies in the box of its class, in brackets that in the
-box of the other animal: the mean over seeds, and each seed. Mosaics are {mosaics} images of four
-test pictures each, two of a class. The accuracy is that of the head that is explained, on the
-{test} test pictures; of several seeds, the mean and the range.
+box of the other animal: the mean over seeds and, if there are several, each. Mosaics are
+{mosaics} images of four test pictures each, two of a class. The accuracy is that of the head that
+is explained, on the {test} test pictures; of several seeds, the mean and the range.
 
 {table}
 
@@ -522,7 +523,7 @@ What this shows, and what it does not:
   cosine of 0.6 to 0.7 here: much of what speaks for one class speaks for the other too.
 - **The pretrained encoder tells the two apart before any of the losses was applied.** Compare
   with its rows before a loss is given the credit.
-- **One picture and {seeds} seed(s) of a short training rank no losses.** Differences between rows
+- **One picture and {seeds} of a short training rank no losses.** Differences between rows
   mean little until they are larger than those between the seeds of a row.
 
 ## Every method on the pretrained network
@@ -548,7 +549,7 @@ def page(
     """Return the page as Markdown."""
     return TEXT.format(
         table=table(lines, subject),
-        seeds=len(config.seeds),
+        seeds=f"{len(config.seeds)} seed{'s' if len(config.seeds) > 1 else ''}",
         seed=config.seeds[0],
         epochs=config.datasets[DATASET].epochs,
         train=len(splits.train_labels),

@@ -40,7 +40,7 @@ RANGES: tuple[tuple[str, Callable[[float], bool], frozenset[str]], ...] = (
         lambda number: number >= 2 and number % 1 == 0,
         _words("n_masks"),
     ),
-    ("a number between 0 and 1", lambda number: 0 < number < 1, _words("p")),
+    ("a number between 0 and 1", lambda number: 0 < number < 1, _words("kept")),
     ("a number of at least 0", lambda number: number >= 0, _words("stdevs alpha")),
     (
         "a number greater than 0",

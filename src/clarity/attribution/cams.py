@@ -87,7 +87,7 @@ class GradientCamBase(CamBase):
     def _maps(self, images: Tensor, targets: Tensor) -> Tensor:
         with torch.enable_grad():
             maps, scores = self._run(images)
-            chosen = scores.gather(1, targets).sum(dim=0)
+            chosen = scores.gather(1, targets).sum(dim=0).unbind()
         if not scores.requires_grad:
             raise MethodUnavailable("the scores do not depend on the layer's output")
         found = []

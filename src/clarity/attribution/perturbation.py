@@ -554,7 +554,7 @@ class RISE(Perturbation):
         model: Score,
         n_masks: int = 4000,
         cells: int = 7,
-        p: float = 0.5,
+        kept: float = 0.5,
         rows: int = 64,
         seed: int = 0,
     ) -> None:
@@ -564,14 +564,14 @@ class RISE(Perturbation):
             model: the score.
             n_masks: random masks, which are passes an image; 4,000 to 8,000 in the paper.
             cells: of the coarse grid, a side.
-            p: probability that a cell is kept.
+            kept: probability that a cell is kept.
             rows: images a pass.
             seed: of the masks.
         """
         super().__init__(model, rows)
         self._n_masks = _whole("n_masks", n_masks, 2)
         self._cells = _whole("cells", cells, 1)
-        self._p = _number("p", p, "between 0 and 1", lambda share: 0 < share < 1)
+        self._kept = _number("kept", kept, "between 0 and 1", lambda share: 0 < share < 1)
         self._seed = seed
 
     def attribute_classes(  # type: ignore[override]  # what it is given has names here
@@ -604,7 +604,7 @@ class RISE(Perturbation):
         for start in range(0, count, self._rows):
             part = slice(start, min(start + self._rows, count))
             total += torch.einsum("bnk,nhw->bkhw", centred[:, part], masks(part)[:, 0])
-        return total[:, :, None] / (self._p * (count - 1))
+        return total[:, :, None] / (self._kept * (count - 1))
 
     def _draw(self, height: int, width: int) -> tuple[Tensor, Tensor, Tensor]:
         """Return the masks as products: a mask [height, width] is down @ grid @ across.T.
@@ -616,7 +616,7 @@ class RISE(Perturbation):
         draw = np.random.default_rng(
             derive_seed("RISE", self._seed, self._n_masks, self._cells, height, width)
         )
-        grids = draw.random((self._n_masks, self._cells, self._cells)) < self._p
+        grids = draw.random((self._n_masks, self._cells, self._cells)) < self._kept
         sides = []
         for side in (height, width):
             cell = -(-side // self._cells)
