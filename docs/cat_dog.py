@@ -28,7 +28,7 @@ from clarity.attribution.recipe import CLASS, MethodRecipe
 from clarity.config import Config, load_config
 from clarity.data.sets import EvaluationSet, Splits, to_input
 from clarity.figures import style
-from clarity.figures.maps import PAIR_GAP, PERCENTILE, broken, draw_key, draw_map
+from clarity.figures.maps import PAIR_GAP, broken, draw_key, draw_map
 from clarity.figures.sheet import sheet
 from clarity.grid import Cell, Run
 from clarity.losses.recipe import CROSS_ENTROPY
@@ -90,6 +90,9 @@ SHOWN = {
 #: it with a head that was fitted afterwards, as the other losses' heads are.
 PRETRAINED = "pretrained"
 REFITTED = "cross-entropy, fitted head"
+
+#: What the key says of the boxes.
+BOXES = "black the box of its class, grey the other"
 
 #: Pixels of the picture to a side of a pixel of a map that is shown.
 POOLED = 4
@@ -267,20 +270,12 @@ def figure_of_all_methods(
         pair=(subject.names[0].lower(), subject.names[1].lower()),
         under=_white(subject),
         masks=subject.masks,
-        key=_key,
+        below=BOXES,
     )
 
 
 def _white(subject: Subject) -> np.ndarray:
     return np.ones([side // POOLED for side in subject.masks.shape[1:]])
-
-
-def _key(axes: Axes, x: float, y: float) -> None:
-    draw_key(axes, x, y)
-    axes.texts[-1].set_text(
-        "against (blue) and for (red) the class; each map on its own scale, 0 in the middle, ends\n"
-        f"at the {PERCENTILE:g}th percentile of |value|; black the box of its class, grey the other"
-    )
 
 
 # --- some methods on what each loss made of it ------------------------------------------------
@@ -349,7 +344,7 @@ def figure_of_models(maps: Mapping[tuple[str, str, str], np.ndarray], subject: S
                     label = "\n".join(broken(model, 14, 2))
                     axes.text(x - 0.07, y + MAP / 2, label, ha="right", va="center")
                 _pair(axes, maps[title, model, target], subject, x, y)
-    _key(axes, LABEL, height - FOOTER + 0.14)
+    draw_key(axes, LABEL, height - FOOTER + 0.14, BOXES)
     return figure
 
 

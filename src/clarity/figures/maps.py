@@ -136,8 +136,12 @@ def broken(text: str, characters: int, most: int) -> list[str]:
     return textwrap.wrap(text, characters, max_lines=most, placeholder="…")
 
 
-def draw_key(axes: Axes, x: float, y: float) -> None:
-    """Draw the scale of colours with what it means."""
+#: What is below a map, and what its outlines are, in the words of a key.
+OVER_THE_IMAGE = "over a faint grey of the image (inverted if mostly dark)"
+
+
+def draw_key(axes: Axes, x: float, y: float, below: str = OVER_THE_IMAGE) -> None:
+    """Draw the scale of colours with what it means, and end with the words ``below``."""
     width, height = 1.1, 0.09
     ramp = matplotlib.colormaps[COLOURS](np.linspace(0, 1, 128))[None, :, :3]
     axes.imshow(ramp, extent=(x, x + width, y + height, y), aspect="auto", interpolation="none")
@@ -154,8 +158,7 @@ def draw_key(axes: Axes, x: float, y: float) -> None:
         x + width + 0.12,
         y + height / 2,
         f"against (blue) and for (red) the class; each map on its own scale, 0 in the middle,\n"
-        f"ends at the {PERCENTILE:g}th percentile of |value|; over a faint grey of the image "
-        f"(inverted if mostly dark)",
+        f"ends at the {PERCENTILE:g}th percentile of |value|; {below}",
         ha="left",
         va="center",
         fontsize=style.TINY_SIZE,

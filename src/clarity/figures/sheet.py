@@ -1,13 +1,21 @@
 """Sheet: owns the picture of many methods on one image: a row a method, a pair of maps a target."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from clarity.figures import style
-from clarity.figures.maps import PAIR_GAP, broken, draw_key, draw_map, draw_unavailable, put
+from clarity.figures.maps import (
+    OVER_THE_IMAGE,
+    PAIR_GAP,
+    broken,
+    draw_key,
+    draw_map,
+    draw_unavailable,
+    put,
+)
 
 # Lengths in inches.
 MAP = 0.4
@@ -28,7 +36,7 @@ def sheet(
     masks: np.ndarray | None = None,
     picture: np.ndarray | None = None,
     bands: int = 2,
-    key: Callable[[Axes, float, float], None] = draw_key,
+    below: str = OVER_THE_IMAGE,
 ) -> Figure:
     """Draw the maps of two classes for one image, by every method and target.
 
@@ -42,7 +50,7 @@ def sheet(
         masks: bool [2, H, W], where the object of each class is, to be outlined.
         picture: the image uint8 [C, H, W], drawn above; None leaves it out.
         bands: columns of the page that the rows are dealt to.
-        key: draws what the colours mean, given where.
+        below: what is below a map, in the words of the key.
     """
     group = 2 * MAP + PAIR_GAP
     band_width = LABEL + len(columns) * (group + TARGET_GAP)
@@ -81,7 +89,7 @@ def sheet(
                     for slot in range(2):
                         at = x + slot * (MAP + PAIR_GAP)
                         draw_map(axes, found[slot], under, masks, slot, at, top, MAP)
-    key(axes, LABEL, height - FOOTER + 0.14)
+    draw_key(axes, LABEL, height - FOOTER + 0.14, below)
     return figure
 
 
