@@ -63,7 +63,7 @@ class Evaluation(Section):
     ] = 64
     memory: Annotated[
         PositiveFloat | None,
-        Field(description="GiB that a pass of a method takes; null is 1/16 on a CPU, 4 on a GPU"),
+        Field(description="GiB that a pass of a method takes; null is 1/4 on a CPU, 4 on a GPU"),
     ] = None
     compress: Annotated[bool, Field(description="store maps compressed, without loss")] = False
 
