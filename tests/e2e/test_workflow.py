@@ -143,14 +143,17 @@ def test_methods_of_every_kind_explain_all_classes_compressed_with_the_same_byte
         losses={"cross-entropy": {}},
         evaluation={**TINY["evaluation"], "classes": "all", "compress": True},
         methods={
-            "gradcam": {"method": "LayerGradCam", "targets": ["logit", "prototype", "contrast"]},
-            "lrp": {"method": "LRP", "target": "knn", "foil": "others"},
-            "kernel-shap": {"method": "KernelShap", "n_samples": 90, "segments": "slic"},
-            "gradient-shap": {"method": "GradientShap", "noise": {"name": "vargrad", "samples": 2}},
-            "guided": {"method": "GuidedBackprop", "foil": "class:upright ring"},
+            "gradcam": {"method": "LayerGradCam", "targets": ["logit", "contrast"]},
+            "lrp": {"method": "LRP", "target": "knn", "foil": "class:upright ring"},
+            "kernel-shap": {
+                "method": "KernelShap",
+                "n_samples": 90,
+                "segments": "slic",
+                "noise": {"name": "vargrad", "samples": 2},
+            },
         },
         metrics={
-            "max-sensitivity": {"metric": "MaxSensitivity", "nr_samples": 2, "lower_bound": 0.02},
+            "sparseness": {"metric": "Sparseness"},
             "discriminative-mass": {"metric": "DiscriminativeMass"},
         },
     )
@@ -159,8 +162,7 @@ def test_methods_of_every_kind_explain_all_classes_compressed_with_the_same_byte
     project.run("attribute-all", "evaluate-all", "--config", "results=results/cells", "jobs=cell")
     assert project.artifacts("results/cells") == expected
     run = project.folder / "results/tiny/dataset=scenes/loss=cross-entropy/seed=0"
-    methods = ["gradcam", "gradcam-prototype", "gradcam-contrast", "lrp", "kernel-shap"]
-    for method in [*methods, "gradient-shap", "guided"]:
+    for method in ("gradcam", "gradcam-contrast", "lrp", "kernel-shap"):
         file = run / f"method={method}" / "attributions.safetensors"
         tensors, metadata = storage.read_tensors(file)
         assert metadata["status"] == "ok", metadata["reason"]
