@@ -57,6 +57,12 @@ def compressed_share(path: Path, scratch: Path) -> float:
     return share
 
 
+def milliseconds(seconds: float) -> str:
+    """Write a time with two or three digits that count."""
+    time = 1000 * seconds
+    return f"{time:,.0f}" if time >= 100 else f"{time:.2g}"
+
+
 def table(config: Config, results: Path) -> str:
     """Return the coverage table with its footnotes, as Markdown."""
     found = cells(config, results)
@@ -76,7 +82,7 @@ def table(config: Config, results: Path) -> str:
                 if cell is None:
                     continue
                 if cell["status"] == "ok":
-                    parts.append(f"{1000 * cell['seconds'] / cell['images']:.3g}")
+                    parts.append(milliseconds(cell["seconds"] / cell["images"]))
                 else:
                     if cell["reason"] not in reasons:
                         reasons.append(cell["reason"])
@@ -122,8 +128,9 @@ Made by `make coverage` from a run of [config/methods.yaml](../config/methods.ya
 of which {failed} are unavailable. An entry is the time of an image and two classes in milliseconds,
 for the targets {targets} (once where they do not differ, or the
 method knows no target), on one thread of {machine} with torch {torch},
-{images} images of 32x32; *or why there is no map*. A cell takes {sizes} as it is stored; the last
-column is what `compress: true` leaves of it (the logit, on the first network that has maps).
+{images} images of 32x32, in one run beside other work: orders of magnitude; *or why there is no
+map*. A cell takes {sizes} as it is stored; the last column is what `compress: true` leaves of it
+(the logit, on the first network that has maps).
 
 {table}
 
