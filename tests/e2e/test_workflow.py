@@ -260,6 +260,8 @@ def test_a_method_that_is_added_computes_its_own_cells_only(make_project):
 
 
 BROKEN = """
+from clarity.attribution.protocol import MethodUnavailable
+
 class Broken:
     def __init__(self, model): ...
     def attribute(self, inputs, target):
@@ -268,7 +270,7 @@ class Broken:
 class Unable:
     def __init__(self, model): ...
     def attribute(self, inputs, target):
-        raise NotImplementedError("no spatial maps here")
+        raise MethodUnavailable("no spatial maps here")
 """
 
 
