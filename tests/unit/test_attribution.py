@@ -1,5 +1,7 @@
 """Promises of attribution: the right scores are explained, maps are right and repeatable."""
 
+import importlib
+
 import captum.attr
 import pytest
 import torch
@@ -7,8 +9,8 @@ from explained import CLASSES, NAMES, classifier, pictures
 from torch import nn
 from torch.nn import functional as F
 
-from clarity import catalogue
-from clarity.attribution.methods import MODULES, Explainer, Setting
+from clarity import catalogue, provenance
+from clarity.attribution.methods import Explainer, Setting, _class
 from clarity.attribution.recipe import MethodRecipe
 from clarity.attribution.targets import CorpusSimilarity, TargetFunction
 from clarity.models.classifier import Classifier
@@ -95,9 +97,17 @@ def test_every_class_that_a_config_may_name_is_tried_here():
     assert tried == set(catalogue.names("attribution"))
 
 
-def test_names_are_looked_up_where_the_config_is_checked():
-    modules = tuple(module.__name__ for module in MODULES)
-    assert modules == catalogue.LIBRARIES["attribution"].modules
+def test_every_module_of_methods_counts_as_source_of_the_stages_that_explain():
+    own = {m for m in catalogue.LIBRARIES["attribution"].modules if m.startswith("clarity.")}
+    for stage in ("attribute", "evaluate"):
+        assert own <= provenance.closure(f"clarity.stages.{stage}")
+
+
+def test_the_first_module_that_has_a_name_is_meant_by_it():
+    for name in {plain["method"] for plain in METHODS.values()}:
+        modules = [importlib.import_module(m) for m in catalogue.LIBRARIES["attribution"].modules]
+        meant = next(found for m in modules if (found := getattr(m, name, None)) is not None)
+        assert _class(name) is meant
 
 
 @pytest.mark.parametrize("name", METHODS)
@@ -341,3 +351,19 @@ def test_a_method_of_the_user_is_named_by_module_and_class(model, images, classe
     expected = Explainer(MethodRecipe(method="InputXGradient"), model)(images, classes)
     found = Explainer(recipe, model)(images, classes)
     torch.testing.assert_close(found, 9 * expected, rtol=1e-4, atol=1e-7)
+
+
+class GradientWithAnything(GradientTimesInput):
+    """A user's own method whose constructor takes what it does not name."""
+
+    def __init__(self, model, **options):
+        super().__init__(model, options["power"])
+
+
+def test_what_a_method_of_the_user_does_not_name_goes_to_its_constructor_alone(
+    model, images, classes
+):
+    recipe = MethodRecipe(method=f"{__name__}:GradientWithAnything", power=2.0, scale=3.0)
+    named = MethodRecipe(method=f"{__name__}:GradientTimesInput", power=2.0, scale=3.0)
+    found = Explainer(recipe, model)(images, classes)
+    assert torch.equal(found, Explainer(named, model)(images, classes))

@@ -9,7 +9,6 @@ import math
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.transforms.functional import gaussian_blur
 
 from clarity.attribution.recipe import OF_THE_IMAGE, Baseline
 from clarity.seeds import derive_seed
@@ -39,6 +38,9 @@ def baseline_images(
     if recipe.name == "mean":
         return images.mean(dim=(2, 3), keepdim=True).expand_as(images).clone()
     if recipe.name == "blur":
+        # Loads all of torchvision, for seconds.
+        from torchvision.transforms.functional import gaussian_blur
+
         side = min(images.shape[2:])
         sigma = recipe.blur * side
         # Three standard deviations to each side; the image is mirrored at its border once at most.

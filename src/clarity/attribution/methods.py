@@ -5,30 +5,37 @@ what its recipe and the data say, run in passes that fit into memory, averaged o
 attributions become signed maps of the image's size.
 """
 
+import importlib
 import inspect
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import captum.attr
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from clarity import catalogue
-from clarity.attribution import adapted, cams, controls, gradients, perturbation, relevance
 from clarity.attribution.baselines import baseline_distribution, baseline_images
 from clarity.attribution.batching import rows_of_pass
 from clarity.attribution.noise import draws_of_noise, over_noise
 from clarity.attribution.protocol import MethodUnavailable, PerClass
-from clarity.attribution.recipe import CLASS, TAKEN, Baseline, MethodRecipe, Segments
+from clarity.attribution.recipe import TAKEN, Baseline, MethodRecipe, Segments
 from clarity.attribution.segments import segment
-from clarity.attribution.targets import Score, TargetFunction
+from clarity.attribution.targets import Score, TargetFunction, UnknownClass
 from clarity.models.classifier import Classifier
-from clarity.recipes import nearest
 
-#: Where classes are looked for, as in `clarity.catalogue.LIBRARIES`: the first that has a name.
-MODULES = (gradients, adapted, relevance, cams, perturbation, controls, captum.attr)
+if TYPE_CHECKING:
+    # Loaded when a recipe names a class of theirs, since what some of them need takes seconds. They
+    # stand here to count as source of the stages that explain (`clarity.provenance.imports`).
+    from clarity.attribution import (  # noqa: F401
+        adapted,
+        cams,
+        controls,
+        gradients,
+        perturbation,
+        relevance,
+    )
 
 BLACK = Baseline(name="black")
 SAMPLE = Baseline(name="sample")
@@ -91,7 +98,7 @@ class Explainer:
         takes_any = any(p.kind is inspect.Parameter.VAR_KEYWORD for p in built.values())
         own = [k for k in recipe.arguments if k in built or (takes_any and k not in called)]
         self._built = {k: recipe.arguments[k] for k in own}
-        self._called = {k: v for k, v in recipe.arguments.items() if k not in built}
+        self._called = {k: v for k, v in recipe.arguments.items() if k not in own}
         self._takes = built.keys() | called.keys()
         for key, wanted in TAKEN.items():
             if getattr(recipe, key) is not None and wanted not in self._takes:
@@ -115,15 +122,11 @@ class Explainer:
 
     def _target_of(self, model: Classifier) -> TargetFunction:
         """Return the score that the recipe asks for; a foil may be no class of this dataset."""
-        names, foil = self._setting.class_names, self._recipe.foil
-        if foil is not None and foil.startswith(CLASS):
-            name = foil.removeprefix(CLASS)
-            if name not in names:
-                raise MethodUnavailable(
-                    f"foil: no class '{name}'{nearest(name, names)} There are: "
-                    f"{', '.join(names) or 'none'}"
-                )
-        return TargetFunction(model, self._recipe.target, foil, names)
+        recipe, names = self._recipe, self._setting.class_names
+        try:
+            return TargetFunction(model, recipe.target, recipe.foil, names)
+        except UnknownClass as error:
+            raise MethodUnavailable(str(error)) from error
 
     def described(self) -> dict[str, Any]:
         """Return the recipe with nothing left to defaults, of CLarity or of the method's class."""
@@ -236,7 +239,8 @@ def _class(name: str) -> Any:
     """Return the class that a recipe names."""
     if ":" in name:
         return catalogue.load_own(name)
-    return next(found for module in MODULES if (found := getattr(module, name, None)) is not None)
+    info = catalogue.find("attribution", name)
+    return getattr(importlib.import_module(info.module), info.name)
 
 
 def _with_sign(attributions: Tensor, sign: str) -> Tensor:

@@ -5,6 +5,7 @@ they find in it the encoder, the layer whose maps class activation methods weigh
 the last maps to the scores.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 
 import torch
@@ -36,7 +37,11 @@ HEAD_OF: dict[str, HeadName] = {
 }
 
 
-class Score(nn.Module):
+class UnknownClass(ValueError):
+    """A foil is no class of this dataset; the message says which there are."""
+
+
+class Score(nn.Module, ABC):
     """Scores g(x) [B, classes] for images [B, C, H, W] in [0, 1], through an encoder.
 
     Attributes:
@@ -50,10 +55,11 @@ class Score(nn.Module):
         """The module whose output [B, K, h, w] class activation methods weight."""
         return self.encoder.cam_layer
 
+    @abstractmethod
     def normalised(self, images: Tensor) -> Tensor:
         """Map images [B, C, H, W] in [0, 1] to the encoder's input."""
-        raise NotImplementedError
 
+    @abstractmethod
     def of_embeddings(self, embeddings: Tensor, *, fixed_length: bool = False) -> Tensor:
         """Map embeddings [B, D] to scores [B, classes].
 
@@ -61,7 +67,6 @@ class Score(nn.Module):
             embeddings: not normalised.
             fixed_length: see `clarity.models.classifier.direction`.
         """
-        raise NotImplementedError
 
     def of_maps(self, maps: Tensor, *, fixed_length: bool = False) -> Tensor:
         """Map the encoder's last maps [B, K, h, w] to scores [B, classes]."""
@@ -120,7 +125,7 @@ class TargetFunction(Score):
             class_names: one name a class.
 
         Raises:
-            ValueError: if there is no such class.
+            UnknownClass: if there is no such class.
         """
         super().__init__()
         self.model = model
@@ -213,7 +218,7 @@ def _foil(foil: str | None, class_names: Sequence[str]) -> Callable[[Tensor], Te
         }[foil]
     name = foil.removeprefix(CLASS)
     if name not in class_names:
-        raise ValueError(
+        raise UnknownClass(
             f"foil: no class '{name}'{nearest(name, class_names)} There are: "
             f"{', '.join(class_names) or 'none'}"
         )
