@@ -5,6 +5,7 @@ that is used twice. These have the same definitions and arguments, on an unrolle
 network (`clarity.attribution.unrolled`), and all classes of an image share the way forward.
 """
 
+import functools
 import operator
 from abc import abstractmethod
 from typing import Any, Literal
@@ -16,6 +17,7 @@ from torch.nn import functional as F
 from zennit.layer import Sum
 from zennit.types import AvgPool, BatchNorm
 
+from clarity.attribution.batching import in_passes
 from clarity.attribution.cams import LayerGradCam
 from clarity.attribution.gradients import class_gradients
 from clarity.attribution.protocol import MethodUnavailable, PerClass
@@ -105,10 +107,7 @@ class DeepLift(PerClass):
         self, inputs: Tensor, targets: Tensor, *, baselines: Tensor, **given: Any
     ) -> Tensor:
         """Explain images [B, C, H, W] against ``baselines`` [B, C, H, W]: [B, K, C, H, W]."""
-        parts = zip(
-            *(torch.split(t, self._rows) for t in (inputs, targets, baselines)), strict=True
-        )
-        return torch.cat([self._contributions(*part) for part in parts])
+        return in_passes(self._contributions, self._rows, inputs, targets, baselines)
 
     def _contributions(self, inputs: Tensor, targets: Tensor, baselines: Tensor) -> Tensor:
         """Explain the images of one pass against a baseline each, or [1, C, H, W] for all."""
@@ -148,8 +147,8 @@ class DeepLiftShap(DeepLift):
         self, inputs: Tensor, targets: Tensor, *, baselines: Tensor, **given: Any
     ) -> Tensor:
         """Explain images [B, C, H, W]; ``baselines`` [R, C, H, W] are the same for all."""
-        parts = zip(*(torch.split(t, self._rows) for t in (inputs, targets)), strict=True)
-        return torch.cat([self._mean(images, classes, baselines) for images, classes in parts])
+        explain = functools.partial(self._mean, baselines=baselines)
+        return in_passes(explain, self._rows, inputs, targets)
 
     def _mean(self, inputs: Tensor, targets: Tensor, baselines: Tensor) -> Tensor:
         total = torch.zeros(len(inputs), targets.shape[1], *inputs.shape[1:], device=inputs.device)
@@ -189,8 +188,8 @@ class _Rectified(PerClass):
 
     def attribute_classes(self, inputs: Tensor, targets: Tensor, **given: Any) -> Tensor:
         """Explain images [B, C, H, W]: [B, K, C, H, W]."""
-        parts = zip(*(torch.split(t, self._rows) for t in (inputs, targets)), strict=True)
-        return torch.cat([class_gradients(self._adapted, *part) for part in parts])
+        explain = functools.partial(class_gradients, self._adapted)
+        return in_passes(explain, self._rows, inputs, targets)
 
 
 class GuidedBackprop(_Rectified):
@@ -482,12 +481,9 @@ def _mean_gradients(
     along = torch.from_numpy((places + 1) / 2).to(embeddings)
     weights = torch.from_numpy(shares / 2).to(embeddings)
     points = torch.lerp(baselines.expand_as(embeddings), embeddings, along[:, None, None])
-    parts = zip(
-        torch.split(points.flatten(0, 1), POINTS_AT_ONCE),
-        torch.split(targets.repeat(NODES, 1), POINTS_AT_ONCE),
-        strict=True,
-    )
-    gradients = torch.cat([class_gradients(_Head(score), *part) for part in parts])
+    differentiate = functools.partial(class_gradients, _Head(score))
+    repeated = targets.repeat(NODES, 1)
+    gradients = in_passes(differentiate, POINTS_AT_ONCE, points.flatten(0, 1), repeated)
     means = torch.einsum(
         "j,jbkd->kbd", weights, gradients.view(*points.shape[:2], *gradients.shape[1:])
     )

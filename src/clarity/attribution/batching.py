@@ -4,6 +4,7 @@ The number follows from the network and from memory that the config sets aside, 
 machine has free: the same config gives the same passes, and so the same bytes, everywhere.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -44,6 +45,12 @@ def bytes_of_row(network: nn.Module, image: Tensor) -> int:
         for handle in handles:
             handle.remove()
     return KEPT * (total + image.numel() * image.element_size())
+
+
+def in_passes(explain: Callable[..., Tensor], rows: int, *tensors: Tensor) -> Tensor:
+    """Call ``explain`` with at most ``rows`` rows of each tensor, and join what it returns."""
+    parts = zip(*(torch.split(tensor, rows) for tensor in tensors), strict=True)
+    return torch.cat([explain(*part) for part in parts])
 
 
 def rows_of_pass(

@@ -22,6 +22,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from clarity.attribution.batching import in_passes
 from clarity.attribution.protocol import MethodUnavailable, PerClass
 from clarity.attribution.targets import Score
 
@@ -57,9 +58,7 @@ class CamBase(PerClass):
             MethodUnavailable: if the layer does not yield the feature maps of one pass, or if the
                 scores do not depend on them.
         """
-        images, classes = torch.split(inputs.detach(), self.rows), torch.split(targets, self.rows)
-        parts = zip(images, classes, strict=True)
-        return torch.cat([self._maps(*part) for part in parts])[:, :, None].float()
+        return in_passes(self._maps, self.rows, inputs.detach(), targets)[:, :, None].float()
 
     @abstractmethod
     def _maps(self, images: Tensor, targets: Tensor) -> Tensor:

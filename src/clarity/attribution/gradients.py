@@ -5,6 +5,7 @@ for every image, class and loss of a seed; Captum draws for each row of a batch 
 state, so that a map depends on where its image stands.
 """
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -12,6 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from clarity.attribution.batching import in_passes
 from clarity.attribution.protocol import PerClass
 from clarity.attribution.targets import Score
 from clarity.seeds import derive_seed
@@ -53,8 +55,8 @@ class Saliency(PerClass):
 
     def attribute_classes(self, inputs: Tensor, targets: Tensor, **given: Any) -> Tensor:
         """Explain images [B, C, H, W] for classes [B, K]: [B, K, C, H, W]."""
-        parts = zip(torch.split(inputs, self._rows), torch.split(targets, self._rows), strict=True)
-        return torch.cat([class_gradients(self._score, *part) for part in parts])
+        explain = functools.partial(class_gradients, self._score)
+        return in_passes(explain, self._rows, inputs, targets)
 
 
 class InputXGradient(Saliency):

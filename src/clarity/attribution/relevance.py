@@ -26,6 +26,7 @@ from zennit.layer import Sum
 from zennit.rules import Epsilon
 from zennit.types import AvgPool, BatchNorm, Linear, MaxPool
 
+from clarity.attribution.batching import in_passes
 from clarity.attribution.protocol import PerClass
 from clarity.attribution.targets import Score
 from clarity.attribution.unrolled import (
@@ -132,8 +133,7 @@ class LRP(PerClass):
 
     def attribute_classes(self, inputs: Tensor, targets: Tensor, **given: Any) -> Tensor:
         """Explain images [B, C, H, W]: relevance [B, K, C, H, W] of the normalised pixels."""
-        parts = zip(*(torch.split(t, self._rows) for t in (inputs, targets)), strict=True)
-        return torch.cat([self._relevance(*part) for part in parts])
+        return in_passes(self._relevance, self._rows, inputs, targets)
 
     def _relevance(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Explain the images of one pass: one way forward, and one back a class."""
