@@ -18,6 +18,9 @@ from clarity.data.sets import NONE, EvaluationSet, to_input
 from clarity.models import classifier
 from clarity.runtime import deterministic
 
+#: The classes of each image that metrics compare.
+PAIR = "label+runner-up"
+
 
 def attribute_run(
     model: Path,
@@ -75,10 +78,14 @@ def attribute_run(
             images.classes
             if failed
             else explained_classes(
-                images, storage.read_table(predictions), _ranks(network, pixels), classes
+                images,
+                storage.read_table(predictions),
+                None if classes == PAIR else _ranks(network, pixels),
+                classes,
             )
         )
         targets = torch.from_numpy(explained).to(chosen)
+        known = setting(images, chosen, seed, memory)
         for name, path in cells.items():
             asked = {"recipe": methods[name].plain(), "inputs": inputs, "code": code, "seed": seed}
             stored = {"classes": classes, "memory": memory, "compress": compress}
@@ -97,7 +104,7 @@ def attribute_run(
                         f"training {trained['status']} in epoch {trained['epoch']}: "
                         f"{trained['reason']}"
                     )
-                explain = Explainer(methods[name], network, setting(images, chosen, seed, memory))
+                explain = Explainer(methods[name], network, known)
                 described = explain.described()
                 tensors["maps"] = explain(pixels, targets).cpu().numpy()
             except MethodUnavailable as error:
@@ -134,7 +141,7 @@ def setting(
 
 
 def explained_classes(
-    images: EvaluationSet, predictions: pd.DataFrame, ranks: np.ndarray, which: str
+    images: EvaluationSet, predictions: pd.DataFrame, ranks: np.ndarray | None, which: str
 ) -> np.ndarray:
     """Return the classes whose maps each image gets, int64 [N, K].
 
@@ -145,14 +152,17 @@ def explained_classes(
     Args:
         images: the evaluation set.
         predictions: the run's, with the runner-up of each image.
-        ranks: int64 [N, classes], the classes of each image from the highest logit down.
-        which: "label+runner-up" for the first two, "top-K" for K in all, "all" for all.
+        ranks: int64 [N, classes], the classes of each image from the highest logit down; None will
+            do for `PAIR`.
+        which: `PAIR` for the first two, "top-K" for K in all, "all" for all.
     """
     foils = predictions.loc[predictions["split"] == "evaluation", "runner_up"].to_numpy()
     second = np.where(images.classes[:, 1] == NONE, foils, images.classes[:, 1])
     pair = np.stack([images.classes[:, 0], second], axis=1).astype(np.int64)
-    if which == "label+runner-up":
+    if which == PAIR:
         return pair
+    if ranks is None:
+        raise ValueError(f"ranks: found None, wanted those of each image for '{which}'")
     others = [row[~np.isin(row, two)] for row, two in zip(ranks, pair, strict=True)]
     found = np.concatenate([pair, np.stack(others)], axis=1)
     return found if which == "all" else found[:, : int(which.removeprefix("top-"))]

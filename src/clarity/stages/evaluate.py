@@ -64,6 +64,7 @@ def evaluate_run(
     with deterministic(device, threads) as chosen:
         network = classifier.load(model, chosen)
         images = EvaluationSet.read(evaluation)
+        known = setting(images, chosen, run.seed, memory)
         for name, path in scores.items():
             mark = storage.fingerprint(
                 {
@@ -86,7 +87,6 @@ def evaluate_run(
                 if metadata["status"] == "unavailable":
                     frame = unavailable(images.single, metrics, metadata["reason"], run.dataset)
                 else:
-                    known = setting(images, chosen, run.seed, memory)
                     explainer = Explainer(methods[name], network, known)
                     subject = _subject(images, attributions[name], explainer, chosen)
                     frame = evaluate(
@@ -119,7 +119,6 @@ def _subject(
     device: torch.device,
 ) -> Subject:
     """Gather what the maps of one cell are judged on: the first two classes of each image."""
-    rows = np.arange(len(images.images))
 
     def explain(pixels: np.ndarray, classes: np.ndarray) -> np.ndarray:
         maps = explainer(torch.from_numpy(pixels).to(device), torch.from_numpy(classes).to(device))
@@ -127,8 +126,8 @@ def _subject(
 
     return Subject(
         images=to_input(images.images, device).cpu().numpy(),
-        maps=storage.read_tensor_rows(attributions, "maps", rows, columns=2),
-        classes=storage.read_tensor_rows(attributions, "classes", rows, columns=2),
+        maps=storage.read_tensor_rows(attributions, "maps", columns=2),
+        classes=storage.read_tensor_rows(attributions, "classes", columns=2),
         single=images.single,
         masks=images.masks,
         model=explainer.score,
