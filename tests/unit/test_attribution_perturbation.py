@@ -138,6 +138,22 @@ def one_by_one(explain, images, targets):
     )
 
 
+def by_coalitions(captums, count, images, targets, baselines, regions):
+    """Explain two images by a class of Captum that fits a linear model to ``count`` coalitions."""
+    return one_by_one(
+        lambda x, i, c: captums.attribute(
+            x,
+            baselines=baselines[i : i + 1],
+            target=c,
+            feature_mask=regions[i][None, None],
+            n_samples=count,
+            perturbations_per_eval=60,
+        )[:, :1],
+        images[:2],
+        targets[:2],
+    )
+
+
 def close(found, expected, tolerance=1e-4):
     torch.testing.assert_close(
         found, expected.float(), rtol=tolerance, atol=tolerance * float(expected.abs().max())
@@ -251,18 +267,7 @@ def test_kernel_shap_is_captums_from_the_same_coalitions(score, images, baseline
 
     captums = captum.attr.KernelShap(score)
     captums.perturb_func = generator
-    expected = one_by_one(
-        lambda x, i, c: captums.attribute(
-            x,
-            baselines=baselines[i : i + 1],
-            target=c,
-            feature_mask=regions[i][None, None],
-            n_samples=len(coalitions),
-            perturbations_per_eval=50,
-        )[:, :1],
-        images[:2],
-        targets[:2],
-    )
+    expected = by_coalitions(captums, len(coalitions), images, targets, baselines, regions)
     found = method.attribute_classes(images, targets, baselines=baselines, feature_mask=regions)
     # Captum gives the two conditions the weight 10^6 where it should be infinite.
     close(found[:2], expected, tolerance=2e-3)
@@ -287,18 +292,7 @@ def test_lime_is_captums_with_ridge_regression_from_the_same_coalitions(
         ),
         perturb_func=generator,
     )
-    expected = one_by_one(
-        lambda x, i, c: captums.attribute(
-            x,
-            baselines=baselines[i : i + 1],
-            target=c,
-            feature_mask=regions[i][None, None],
-            n_samples=len(coalitions),
-            perturbations_per_eval=60,
-        )[:, :1],
-        images[:2],
-        targets[:2],
-    )
+    expected = by_coalitions(captums, len(coalitions), images, targets, baselines, regions)
     found = method.attribute_classes(images, targets, baselines=baselines, feature_mask=regions)
     close(found[:2], expected, tolerance=1e-3)
 

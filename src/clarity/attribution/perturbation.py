@@ -541,12 +541,12 @@ class RISE(Perturbation):
 
     Petsiuk, Das and Saenko, 2018, "RISE: Randomized Input Sampling for Explanation of Black-box
     Models". A mask is a grid of ``cells`` x ``cells`` of which each cell is 1 with probability
-    ``p`` and else 0, upsampled bilinearly to one cell more than the image and cut to it at a random
-    shift (section 3.2). Equation 6 estimates S = E[g(image with M) | M(pixel) = 1] by
-    sum_i g_i M_i / (N p). From that the mean score is subtracted here, each g_i by the mean of all,
-    and divided by N - 1, so that the estimate of S - E[g] has no bias: scores may be of any sign
-    and size, and what they have in common would otherwise come back as noise, wherever a pixel is
-    kept more often than others by chance. It only shifts a map by a constant.
+    ``kept`` and else 0, upsampled bilinearly to one cell more than the image and cut to it at a
+    random shift (section 3.2). Equation 6 estimates S = E[g(image with M) | M(pixel) = 1] by
+    sum_i g_i M_i / (N kept). From that the mean score is subtracted here, each g_i by the mean of
+    all, and divided by N - 1, so that the estimate of S - E[g] has no bias: scores may be of any
+    sign and size, and what they have in common would otherwise come back as noise, wherever a pixel
+    is kept more often than others by chance. It only shifts a map by a constant.
     """
 
     def __init__(

@@ -1,5 +1,6 @@
 """Similarity: owns how alike two maps are, pair by pair."""
 
+import math
 from collections.abc import Callable
 
 import numpy as np
@@ -28,8 +29,7 @@ def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     NaN where a map is constant.
     """
-    size = first[0].size if len(first) else 0
-    ranks = [rankdata(maps.reshape(len(maps), size), axis=1) for maps in (first, second)]
+    ranks = [rankdata(_flat(maps), axis=1) for maps in (first, second)]
     return pearson(*ranks)
 
 
@@ -42,10 +42,14 @@ def pearson(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
 def cosine(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     """Cosine of each pair of maps [N, H, W]: [N]. NaN where a map is zero."""
-    pixels = first[0].size if len(first) else 0
-    a, b = (maps.reshape(len(maps), pixels).astype(np.float64) for maps in (first, second))
+    a, b = (_flat(maps).astype(np.float64) for maps in (first, second))
     size = np.linalg.norm(a, axis=1) * np.linalg.norm(b, axis=1)
     return _quotient((a * b).sum(axis=1), size)
+
+
+def _flat(maps: np.ndarray) -> np.ndarray:
+    """Return maps [N, H, W] as rows [N, H * W], also where N is 0."""
+    return maps.reshape(len(maps), math.prod(maps.shape[1:]))
 
 
 def _quotient(numerator: np.ndarray, denominator: np.ndarray) -> np.ndarray:
