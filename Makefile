@@ -11,7 +11,7 @@ ARGS ?=
 BIN := .venv/bin
 STAMP := .venv/.installed
 
-.PHONY: help setup run test lint bench coverage lock schema clean
+.PHONY: help setup run test lint bench coverage metrics lock schema clean
 
 help: ## show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "make %-8s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,10 @@ bench: $(STAMP) ## measure how long the stages take (ARGS=)
 coverage: $(STAMP) ## run every attribution method and write docs/coverage.md from that
 	$(BIN)/snakemake attribute-all --cores 1 --configfile config/methods.yaml
 	$(BIN)/python docs/coverage.py
+
+metrics: $(STAMP) ## compute every metric on the default methods and write docs/metrics.md from that
+	$(BIN)/snakemake evaluate-all --cores all --configfile config/all-metrics.yaml
+	$(BIN)/python docs/metrics_page.py
 
 # The pins of the old lock are kept where they still fit. The sed takes away the condition that holds
 # for whatever this project runs on at all, so that on anything else pip says what is missing.

@@ -83,7 +83,32 @@ METRIC_LEARNING = _words(
     "embedding_reg_weight weight_reg_weight weight_init_func collect_stats l descriptors_dim"
 )
 ATTRIBUTION = ("gradients", "adapted", "relevance", "cams", "perturbation", "controls")
-QUANTUS = _words("axiomatic complexity faithfulness localisation randomisation robustness")
+#: Where CLarity's metrics are, those of Quantus by category first.
+METRICS = (
+    "flipping",
+    "faithfulness",
+    "robustness",
+    "localisation",
+    "complexity",
+    "randomisation",
+    "axiomatic",
+    "contrastivity",
+    "class_maps",
+    "mosaics",
+    "parts",
+    "released",
+)
+QUANTUS = tuple(
+    f"quantus.metrics.{part}"
+    for part in (
+        "axiomatic",
+        "complexity",
+        "faithfulness",
+        "localisation",
+        "randomisation",
+        "robustness",
+    )
+)
 
 LIBRARIES = {
     "losses": Library(("pytorch_metric_learning.losses",), given=METRIC_LEARNING),
@@ -120,12 +145,16 @@ LIBRARIES = {
         },
     ),
     "metrics": Library(
-        (*(f"quantus.metrics.{part}" for part in sorted(QUANTUS)), "clarity.metrics.contrastivity"),
+        (*(f"clarity.metrics.{part}" for part in METRICS), *QUANTUS),
         given=_words(
             "abs normalise normalise_func normalise_func_kwargs return_aggregate aggregate_func "
             "default_plot_func disable_warnings display_progressbar similarity_func norm_numerator "
             "norm_denominator perturb_func perturb_func_kwargs output_func num_classes seed"
         ),
+        refused={
+            "ModelParameterRandomisation": "Quantus' former name of `MPRT`",
+            "BatchSufficiency": "`Sufficiency` compares all images of the evaluation set",
+        },
     ),
 }
 
@@ -158,6 +187,12 @@ def names(kind: str) -> list[str]:
     paths = [path for module in LIBRARIES[kind].modules for path in _offered(kind, module)]
     found = {path.rpartition(".")[2] for path in paths if _offered_class(kind, path)}
     return sorted(found - LIBRARIES[kind].refused.keys())
+
+
+def is_of_quantus(name: str) -> bool:
+    """Whether Quantus has a metric of this name, whosever class computes it here."""
+    paths = [path for module in QUANTUS for path in _offered("metrics", module)]
+    return name in {path.rpartition(".")[2] for path in paths}
 
 
 def find(kind: str, name: str) -> ClassInfo:

@@ -13,13 +13,16 @@ from typing import Annotated, Any, Literal
 import yaml
 from pydantic import (
     Field,
+    GetJsonSchemaHandler,
     NonNegativeInt,
     PositiveFloat,
     PositiveInt,
+    TypeAdapter,
     ValidationError,
     model_validator,
 )
-from pydantic_core import ErrorDetails
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import CoreSchema, ErrorDetails
 
 from clarity import catalogue
 from clarity.attribution.recipe import OF_THE_IMAGE, TAKEN, MethodRecipe
@@ -78,6 +81,19 @@ class Statistics(Section):
     resamples: Annotated[int, Field(ge=100, description="bootstrap resamples")] = 2000
 
 
+class OrAll:
+    """A mark: the schema of the marked key allows the word "all" too."""
+
+    def __get_pydantic_json_schema__(
+        self, schema: CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        """Return the schema of either."""
+        return {"anyOf": [{"const": "all"}, handler(schema)]}
+
+
+DATASETS = TypeAdapter(dict[str, DatasetRecipe])
+
+
 class Config(Section):
     """The whole config of a grid."""
 
@@ -99,7 +115,11 @@ class Config(Section):
     datasets: Annotated[dict[Name, DatasetRecipe], Field(min_length=1)]
     losses: Annotated[dict[Name, LossRecipe], Field(min_length=1)]
     methods: Annotated[dict[Name, MethodRecipe], Field(min_length=1)]
-    metrics: Annotated[dict[Name, MetricRecipe], Field(min_length=1)]
+    metrics: Annotated[
+        dict[Name, MetricRecipe],
+        Field(min_length=1, description="recipes, or all: every metric, of moderate cost"),
+        OrAll(),
+    ]
 
     @model_validator(mode="before")
     @classmethod
@@ -149,6 +169,59 @@ class Config(Section):
                 raise ValueError(f"methods.{known}: found twice, as an entry and among targets")
             methods |= made
         return {**value, "methods": methods}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _every_metric(cls, value: Any) -> Any:
+        """Put every metric that a dataset can have in the place of `metrics: all`."""
+        if not isinstance(value, dict) or value.get("metrics") != "all":
+            return value
+        try:
+            datasets = DATASETS.validate_python(value.get("datasets", {}))
+        except ValidationError:
+            datasets = {}  # told with its place when the datasets are checked
+        having = (
+            [name for name, dataset in datasets.items() if getattr(dataset, has)]
+            for has in ("has_masks", "has_scenes", "has_deletions")
+        )
+        return {**value, "metrics": registry.every_metric(*having)}
+
+    @model_validator(mode="before")
+    @classmethod
+    def _metric_of_each_setting(cls, value: Any) -> Any:
+        """Make of `flip: {settings: {black: {...}, mean: {...}}}` flip-black and flip-mean."""
+        if not isinstance(value, dict) or not isinstance(value.get("metrics"), dict):
+            return value
+        metrics: dict[str, Any] = {}
+        for name, recipe in value["metrics"].items():
+            if not isinstance(recipe, dict) or "settings" not in recipe:
+                made = {name: recipe}
+            else:
+                where, settings = f"metrics.{name}.settings", recipe["settings"]
+                named = isinstance(settings, dict) and all(
+                    isinstance(setting, dict) for setting in settings.values()
+                )
+                if not named or len(settings) < 2:
+                    raise ValueError(
+                        f"{where}: found {settings!r}, wanted two or more names, each with the "
+                        f"keys that it sets"
+                    )
+                shared = {key: given for key, given in recipe.items() if key != "settings"}
+                for setting, keys in settings.items():
+                    twice = sorted(keys.keys() & shared.keys())
+                    if twice:
+                        raise ValueError(
+                            f"{where}.{setting}.{twice[0]}: found in the entry too, wanted in one "
+                            f"of both"
+                        )
+                made = {
+                    f"{name}-{setting}": {"family": name, **shared, **keys}
+                    for setting, keys in settings.items()
+                }
+            for known in made.keys() & metrics.keys():
+                raise ValueError(f"metrics.{known}: found twice, as an entry and among settings")
+            metrics |= made
+        return {**value, "metrics": metrics}
 
     @property
     def grid(self) -> Grid:
@@ -234,8 +307,6 @@ class Config(Section):
             if wrong:
                 continue
             known = registry.info(recipe)
-            if known.unsupported:
-                yield f"{where}: {recipe.metric} cannot be computed: {known.unsupported}"
             for dataset, source in self.datasets.items():
                 if recipe.datasets is not None and dataset not in recipe.datasets:
                     continue
@@ -243,6 +314,11 @@ class Config(Section):
                     # The masks of two-class scenes come with them.
                     (known.needs_masks and not known.needs_scenes, source.has_masks, "masks"),
                     (known.needs_scenes, source.has_scenes, "two-class scenes"),
+                    (
+                        known.needs_deletions,
+                        source.has_deletions,
+                        "scenes from which an object can be taken",
+                    ),
                 ):
                     if needs and not has:
                         yield (

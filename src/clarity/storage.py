@@ -364,10 +364,24 @@ def _metadata(path: StrPath) -> dict[str, str]:
 
 
 def write_table(
-    path: StrPath, frame: pd.DataFrame, metadata: Mapping[str, str] | None = None
+    path: StrPath,
+    frame: pd.DataFrame,
+    metadata: Mapping[str, str] | None = None,
+    *,
+    lists: Collection[str] = (),
 ) -> None:
-    """Write a data frame, without its index, and string metadata as one parquet file."""
+    """Write a data frame, without its index, and string metadata as one parquet file.
+
+    Args:
+        path: of the file.
+        frame: the rows.
+        metadata: strings to keep beside them.
+        lists: columns of float64 arrays or None, which have the type of a list if all are None too.
+    """
     table = pa.Table.from_pandas(frame, preserve_index=False)
+    for name in lists:
+        column = table.column(name).cast(pa.list_(pa.float64()))
+        table = table.set_column(table.schema.get_field_index(name), name, column)
     # pandas' own schema note holds library versions, which are no part of the data.
     table = table.replace_schema_metadata(dict(sorted((metadata or {}).items())))
     with atomic(path) as temporary:

@@ -48,6 +48,13 @@ TINY = {
         "max-sensitivity": {"metric": "MaxSensitivity", "nr_samples": 2, "lower_bound": 0.02},
         "random-logit": {"metric": "RandomLogit"},
         "relevance-mass": {"metric": "RelevanceMassAccuracy"},
+        "mprt": {"metric": "MPRT", "points": 2},
+        "deletion": {
+            "metric": "ContrastiveDeletion",
+            "steps": 4,
+            "settings": {"black": {}, "mean": {"perturb_baseline": "mean"}},
+        },
+        "target-sensitivity": {"metric": "TargetSensitivity"},
         "discriminative-mass": {"metric": "DiscriminativeMass"},
     },
 }

@@ -75,7 +75,7 @@ def test_results_are_one_partitioned_table(finished):
             for file in sorted((finished.folder / RUN).rglob("scores.parquet"))
         ]
     )
-    assert list(scores.columns[:5]) == ["image", "metric", "value", "status", "reason"]
+    assert list(scores.columns[:6]) == ["image", "metric", "value", "status", "reason", "curve"]
     assert set(scores["method"]) == set(TINY["methods"])
     per_metric = scores.groupby(["method", "metric"]).size()
     assert (per_metric.xs("discriminative-mass", level="metric") == 4).all()

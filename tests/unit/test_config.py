@@ -129,6 +129,23 @@ def problems(changes: dict) -> list[str]:
             "methods.gradcam-prototype: found twice, as an entry and among targets",
         ),
         (
+            {"metrics/sparseness/settings": ["a", "b"]},
+            "metrics.sparseness.settings: found ['a', 'b'], wanted two or more names",
+        ),
+        (
+            {"metrics/sparseness/settings": {"one": {}}},
+            "metrics.sparseness.settings: found {'one': {}}, wanted two or more names",
+        ),
+        (
+            {"metrics/max-sensitivity/settings": {"few": {"nr_samples": 2}, "more": {}}},
+            "metrics.max-sensitivity.settings.few.nr_samples: found in the entry too",
+        ),
+        (
+            {"metrics/sparseness/settings": {"a": {"scale": "non"}, "b": {}}},
+            "metrics.sparseness-a.scale: found 'non'",
+        ),
+        ({"metrics": "every"}, "metrics"),
+        (
             {"methods/random/noise": "smoothgrad"},
             "methods.random: noise: found with the control RandomMap, which sees no model",
         ),
@@ -222,3 +239,22 @@ def test_seeds_depend_on_every_part_and_on_nothing_else():
     assert derive_seed("encoder", "mnist", 0) == 1786585790
     with pytest.raises(ValueError, match="at least one part"):
         derive_seed()
+
+
+def test_settings_become_metrics_of_one_family():
+    values = copy.deepcopy(DEFAULT)
+    values["metrics"] = {
+        "flip": {
+            "metric": "PixelFlipping",
+            "features_in_step": 64,
+            "settings": {"black": {}, "mean": {"perturb_baseline": "mean", "softmax": False}},
+        },
+        "sparse": {"metric": "Sparseness"},
+    }
+    recipes = load_config(values).metrics
+    assert list(recipes) == ["flip-black", "flip-mean", "sparse"]
+    assert recipes["flip-black"].family == recipes["flip-mean"].family == "flip"
+    assert recipes["flip-black"].arguments == {"features_in_step": 64}
+    assert recipes["flip-mean"].arguments == {"features_in_step": 64, "perturb_baseline": "mean"}
+    assert recipes["flip-mean"].softmax is False
+    assert recipes["sparse"].family is None

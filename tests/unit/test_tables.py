@@ -15,7 +15,7 @@ from clarity.grid import Cell, Grid, Run
 from clarity.statistics.comparisons import COLUMNS as COMPARISON_COLUMNS
 from clarity.statistics.comparisons import Settings
 from clarity.storage import CorruptArtifact
-from clarity.tables.build import build_tables
+from clarity.tables.build import build_tables, settings_table
 from clarity.tables.load import NOT_FINITE, load_scores
 from clarity.tables.names import TABLES
 from clarity.tables.write import (
@@ -781,3 +781,55 @@ def test_latex_is_balanced_rows_of_equal_length_with_names_escaped(results):
 )
 def test_numbers_in_latex_have_sensible_digits(made, expected):
     assert made == expected
+
+
+def _summary_of(ranks: dict[str, dict[str, float]]) -> pd.DataFrame:
+    rows = [
+        {
+            "dataset": "d",
+            "method": "m",
+            "metric": metric,
+            "category": "faithfulness",
+            "direction": "lower",
+            "loss": loss,
+            "mean": rank / 10,
+            "sd": 0.0,
+            "rank": rank,
+        }
+        for metric, of_losses in ranks.items()
+        for loss, rank in of_losses.items()
+    ]
+    return pd.DataFrame(rows)
+
+
+def test_settings_shows_how_the_ranking_of_the_losses_changes_with_them():
+    summary = _summary_of(
+        {
+            "flip-black": {"a": 1, "b": 2, "c": 3},
+            "flip-mean": {"a": 1, "b": 3, "c": 2},
+            "flip-blur": {"a": 3, "b": 2, "c": 1},
+            "other": {"a": 1, "b": 2, "c": 3},
+        }
+    )
+    families = dict.fromkeys(("flip-black", "flip-mean", "flip-blur"), "flip")
+    found = settings_table(summary, families)
+    assert found["setting"].tolist() == [n for n in families for _ in range(3)]
+    assert set(found["family"]) == {"flip"}
+    assert found.groupby("loss")["n_first"].first().to_dict() == {"a": 2, "b": 0, "c": 1}
+    assert set(found["n_settings"]) == {3}
+    # tau of (1, 2, 3) with (1, 3, 2) is 1/3, with (3, 2, 1) -1; of (1, 3, 2) with (3, 2, 1) -1/3.
+    np.testing.assert_allclose(found["agreement"], (1 / 3 - 1 - 1 / 3) / 3)
+
+
+def test_settings_is_empty_and_whole_where_no_metric_has_any():
+    found = settings_table(_summary_of({"flip": {"a": 1, "b": 2}}), {})
+    assert len(found) == 0
+    assert list(found) == list(COLUMNS["settings"])
+
+
+def test_settings_without_a_ranking_have_no_agreement():
+    nothing = {"a": np.nan, "b": np.nan}
+    families = {"x": "f", "y": "f"}
+    found = settings_table(_summary_of({"x": nothing, "y": nothing}), families)
+    assert found["agreement"].isna().all()
+    assert (found["n_first"] == 0).all()

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from clarity.attribution.recipe import FOILS, MethodRecipe
 from clarity.attribution.targets import HEAD_OF, CorpusSimilarity, TargetFunction
-from clarity.models.classifier import VOTE_TEMPERATURE, Classifier
+from clarity.models.classifier import HEADS, VOTE_TEMPERATURE, Classifier
 
 TARGETS = [*HEAD_OF, "knn", "similarity"]
 
@@ -27,6 +27,26 @@ def images() -> torch.Tensor:
 def test_the_logit_is_the_calibrated_score_of_the_linear_head(model, images):
     expected = model.head(model.embed(images)) / 0.5
     torch.testing.assert_close(TargetFunction(model)(images), expected)
+
+
+def test_the_uncalibrated_logit_is_the_score_before_the_temperature(model, images):
+    expected = model.head(model.embed(images))
+    torch.testing.assert_close(TargetFunction(model, "logit-uncalibrated")(images), expected)
+    torch.testing.assert_close(TargetFunction(model)(images), expected / 0.5)
+
+
+def test_the_probe_on_raw_features_has_the_weights_that_were_fitted_to_directions(images):
+    model = classifier()
+    model.temperatures[HEADS.index("probe-normalised")] = 0.25
+    embeddings = model.embed(images)
+    weights, bias = model.probe_normalised.weight, model.probe_normalised.bias
+    found = TargetFunction(model, "probe-normalised-on-raw")(images)
+    torch.testing.assert_close(found, embeddings @ weights.T + bias)
+    # Of an embedding of length 1 both are the same, but for the temperature.
+    unit = F.normalize(embeddings, dim=1)
+    raw = TargetFunction(model, "probe-normalised-on-raw").of_embeddings(unit)
+    mended = TargetFunction(model, "probe-normalised").of_embeddings(embeddings)
+    torch.testing.assert_close(raw, mended * 0.25)
 
 
 def test_the_prototype_score_is_the_cosine_to_the_class_mean(model, images):

@@ -39,7 +39,11 @@ AXES = {
 }
 COMPARED = {
     "metrics": {
-        name: {"category": known.category, "direction": known.direction}
+        name: {
+            "category": known.category,
+            "direction": known.direction,
+            "family": CONFIG.metrics[name].family,
+        }
         for name, known in CONFIG.metric_infos().items()
     },
     "baseline": CONFIG.statistics.baseline,
@@ -48,8 +52,13 @@ COMPARED = {
     "resamples": CONFIG.statistics.resamples,
     "correct_only": CONFIG.evaluation.correct_only,
 }
+# What the report tells of a metric.
+TOLD = ("metric", "category", "direction", "images", "sign", "scale", "softmax", "paper")
 SHOWN = {
-    "metrics": COMPARED["metrics"],
+    "metrics": {
+        name: {key: getattr(known, key) for key in TOLD}
+        for name, known in CONFIG.metric_infos().items()
+    },
     "baseline": CONFIG.statistics.baseline,
     "controls": CONFIG.controls,
 }

@@ -24,6 +24,8 @@ rule evaluate:
             "batch_size": CONFIG.evaluation.batch_size,
             "memory": CONFIG.evaluation.memory,
         },
+        # What each metric took, beside the logs: no result, since it is not the same again.
+        costs=f"{RESULTS}/logs/costs/dataset={{dataset}}/loss={{loss}}/seed={{seed}}",
         runtime={"device": CONFIG.device, "threads": CONFIG.threads},
         code=lambda w: code_of(
             "clarity.stages.evaluate",

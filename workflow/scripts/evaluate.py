@@ -20,6 +20,7 @@ evaluate_run(
     methods={name: MethodRecipe(**recipe) for name, recipe in recipes.items()},
     metrics={name: MetricRecipe(**r) for name, r in snakemake.params.metrics.items()},
     code=snakemake.params.code,
+    costs=Path(snakemake.params.costs),
     **snakemake.params.passes,
     **snakemake.params.runtime,
 )

@@ -83,6 +83,7 @@ class Explainer:
             model = self._target_of(model)
         self.score: Score = model.eval()
         self._rows: int | None = None
+        self._size: torch.Size | None = None
         self._method: Any = None
         self._kind = _class(recipe.method)
         built, called = (
@@ -146,7 +147,9 @@ class Explainer:
         """
         targets = classes if classes.ndim == 2 else classes[:, None]
         try:
-            if self._method is None:
+            if self._size != images.shape[1:]:
+                # Metrics ask for mosaics too, of which fewer fit into a pass.
+                self._size = images.shape[1:]
                 self._method = self._build(images, targets.shape[1])
             size = self._images_of_call()
             parts = [

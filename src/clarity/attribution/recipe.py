@@ -19,6 +19,8 @@ TargetName = Literal[
     "prototype-centred",
     "knn",
     "similarity",
+    "logit-uncalibrated",
+    "probe-normalised-on-raw",
 ]
 
 #: Keys that are for methods with a parameter of that name: the key, and the parameter.

@@ -26,7 +26,7 @@ from clarity.recipes import nearest
 #: number. A reference opposite to the nearest has a share of 4e-13 of its.
 NO_SHARE = 1e-12
 
-#: Targets that are a head of the classifier.
+#: Targets that read a head of the classifier.
 HEAD_OF: dict[str, HeadName] = {
     "logit": "linear",
     "log-probability": "linear",
@@ -34,6 +34,8 @@ HEAD_OF: dict[str, HeadName] = {
     "probe-normalised": "probe-normalised",
     "prototype": "prototype",
     "prototype-centred": "prototype-centred",
+    "logit-uncalibrated": "linear",
+    "probe-normalised-on-raw": "probe-normalised",
 }
 
 
@@ -98,6 +100,14 @@ class TargetFunction(Score):
       With a foil, to the corpus of other classes: Lin et al., 2023, "Contrastive Corpus
       Attribution for Explaining Representations" (COCOA), equation 3.
 
+    Two more are no good scores to compare losses by, and are there to show what they do:
+
+    - ``logit-uncalibrated``: the logit of the linear head before its temperature, whose scale the
+      loss decides;
+    - ``probe-normalised-on-raw``: the weights of ``probe-normalised``, fitted to u, applied to z,
+      and not calibrated: how the released code of Arrighi et al., 2026, arXiv 2604.22540, scores
+      CIFAR-10 with encoders that were trained without a head.
+
     And g_c minus the foil's (Jacovi et al., 2021, "Contrastive Explanations for Model
     Interpretability"):
 
@@ -149,6 +159,11 @@ class TargetFunction(Score):
         return self._minus(self._scores(embeddings, fixed_length))
 
     def _scores(self, embeddings: Tensor, fixed_length: bool) -> Tensor:
+        if self.target == "logit-uncalibrated":
+            return self.model.head_scores(embeddings, fixed_length=fixed_length)
+        if self.target == "probe-normalised-on-raw":
+            raw: Tensor = self.model.probe_normalised(embeddings)
+            return raw
         if self.target in HEAD_OF:
             head = HEAD_OF[self.target]
             scores = self.model.scores(embeddings, head, fixed_length=fixed_length)

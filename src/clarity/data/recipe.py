@@ -105,6 +105,11 @@ class Source(Training):
         return self.two_class_pictures is not None
 
     @property
+    def has_deletions(self) -> bool:
+        """Whether scenes come without one of their objects too, all else the same."""
+        return False
+
+    @property
     def reads_folders(self) -> bool:
         """Whether anything is read from folders, which the config's `data` may move."""
         return self.two_class_pictures is not None
@@ -169,6 +174,11 @@ class Scenes(Source):
     @property
     def has_scenes(self) -> bool:
         """Two-class scenes are part of the evaluation set."""
+        return True
+
+    @property
+    def has_deletions(self) -> bool:
+        """What is generated can be generated without an object."""
         return True
 
 

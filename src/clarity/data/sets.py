@@ -78,12 +78,15 @@ class TwoClassScenes:
         classes: int64 [S, 2].
         masks: bool [S, 2, H, W]; they may overlap.
         files: the file of each, for pictures of the user's own; empty for images that are made.
+        without: uint8 [S, 2, C, H, W], each image without the object of either class, all else the
+            same; None where that is not known.
     """
 
     images: np.ndarray
     classes: np.ndarray
     masks: np.ndarray
     files: tuple[str, ...] = ()
+    without: np.ndarray | None = None
 
 
 @dataclass(frozen=True)
@@ -104,6 +107,8 @@ class EvaluationSet:
             evenly over the classes; so are the first of them.
         origin: where the images came from, as in `Splits`.
         own_pictures: files of the user's own two-class pictures, which are the last rows.
+        without: uint8 [N, 2, C, H, W], each scene without the object of either class, all else the
+            same; where that is not known the image itself. None if it is known of no image.
     """
 
     images: np.ndarray
@@ -114,6 +119,7 @@ class EvaluationSet:
     references: np.ndarray
     origin: str = ""
     own_pictures: tuple[str, ...] = ()
+    without: np.ndarray | None = None
 
     @property
     def single(self) -> np.ndarray:
@@ -125,6 +131,16 @@ class EvaluationSet:
         own = self.masks
         if own is None:
             own = np.zeros((len(self.images), *scenes.masks.shape[1:]), dtype=bool)
+        without = None
+        if self.without is not None or scenes.without is not None:
+            without = np.concatenate(
+                [
+                    np.repeat(part.images[:, None], 2, axis=1)
+                    if part.without is None
+                    else part.without
+                    for part in (self, scenes)
+                ]
+            )
         return replace(
             self,
             images=np.concatenate([self.images, scenes.images]),
@@ -132,6 +148,7 @@ class EvaluationSet:
             test_index=np.concatenate([self.test_index, np.full(len(scenes.images), NONE)]),
             masks=np.concatenate([own, scenes.masks]),
             own_pictures=self.own_pictures + scenes.files,
+            without=without,
         )
 
     def write(self, path: storage.StrPath) -> None:
@@ -144,6 +161,8 @@ class EvaluationSet:
         }
         if self.masks is not None:
             arrays["masks"] = self.masks.astype(np.uint8)
+        if self.without is not None:
+            arrays["without"] = self.without
         metadata = {
             "classes": json.dumps(self.class_names),
             "origin": self.origin,
@@ -170,6 +189,7 @@ class EvaluationSet:
                 arrays["references"],
                 metadata["origin"],
                 tuple(json.loads(metadata["own_pictures"])),
+                arrays.get("without"),
             )
         except KeyError as error:
             raise storage.CorruptArtifact(path, f"no {error}") from error

@@ -18,7 +18,7 @@ from clarity.data.recipe import (
     Torchvision,
     below,
 )
-from clarity.data.sets import Splits, TwoClassScenes
+from clarity.data.sets import NONE, Splits, TwoClassScenes
 from clarity.seeds import derive_seed
 
 
@@ -70,7 +70,14 @@ def two_class_scenes(
         made = scenes.generate_pairs(
             count, split="test", seed=seed, size=recipe.size, classes=recipe.classes
         )
-        yield TwoClassScenes(made.images, made.classes, made.masks.astype(bool))
+        without = []
+        for slot in range(2):
+            left = made.classes.copy()
+            left[:, slot] = NONE
+            picture = scenes.render(left, kind="pair", split="test", seed=seed, size=recipe.size)
+            without.append(picture.images)
+        masks = made.masks.astype(bool)
+        yield TwoClassScenes(made.images, made.classes, masks, without=np.stack(without, axis=1))
     elif recipe.mosaic is not None:
         yield TwoClassScenes(
             *mosaics.make(splits.test_images, splits.test_labels, count, recipe.mosaic, seed)

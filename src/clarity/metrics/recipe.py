@@ -35,3 +35,11 @@ class MetricRecipe(WithArguments):
     softmax: Annotated[
         bool | None, Field(description="probabilities instead of calibrated scores")
     ] = None
+    family: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            description="what this is a setting of: tables compare the rankings of a family. "
+            "`settings: {NAME: {argument: value}}` makes a family of an entry",
+        ),
+    ] = None

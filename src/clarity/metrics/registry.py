@@ -1,14 +1,19 @@
 """Registry: owns what is known of each metric without computing it; loads no torch.
 
-Category and direction of a Quantus metric are read from its own source. What stands here overrides
-that where the number that CLarity reports is another one, and adds what Quantus does not say.
+A metric says it of itself, in class attributes that are read from the source: the names are those
+of `MetricInfo`. Of a subclass of Quantus' own metrics, category and direction are what Quantus
+says.
 """
 
-from dataclasses import dataclass, replace
+import ast
+import math
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from clarity import catalogue
 from clarity.metrics.recipe import MetricRecipe
+from clarity.signatures import NO_VALUE
 
 Direction = Literal["higher", "lower", "none"]
 
@@ -22,98 +27,68 @@ class MetricInfo:
         category: faithfulness, robustness, complexity, randomisation, axiomatic, localisation or
             contrastivity.
         direction: whether a higher or a lower value is better.
+        directions: an argument that decides the direction, and the direction for each value of it.
         images: whether it is computed on single images or on two-class scenes.
         sign: what it keeps of a map's signs.
         scale: whether each map is divided by its largest absolute value.
         softmax: whether the model's scores become probabilities.
         needs_masks: whether it compares maps with masks of objects.
         needs_scenes: whether it needs two-class scenes.
+        needs_deletions: whether it needs scenes from which one object can be taken exactly.
         constant_maps: whether a constant map has a value; otherwise it is counted, not scored.
-        unsupported: why CLarity cannot compute it; empty if it can.
+        whole_set: whether an image's value depends on the other images of the evaluation set.
+        explains: whether it asks the method for maps beyond those that are stored.
+        verdict: whether noise cannot win it, so that it may carry a verdict on contrastivity.
+        forward: images that the model scores for one image, a formula of the metric's arguments and
+            of pixels, channels, classes, layers and images (see `cost`).
+        explained: maps that the method makes for one image, likewise.
+        nulls: what it gives maps that are worth nothing, where theory tells: "random" for
+            independent noise, on average over images, and "agnostic", exactly, for one map of all
+            classes.
+        moderate: arguments that bound its cost, for a grid that asks for all metrics.
         paper: where it comes from.
     """
 
     metric: str
     category: str
     direction: Direction
+    directions: tuple[str, Mapping[str, Direction]] | None = None
     images: Literal["single", "scenes"] = "single"
     sign: Literal["signed", "positive", "absolute"] = "signed"
     scale: Literal["none", "max"] = "max"
     softmax: bool = False
     needs_masks: bool = False
     needs_scenes: bool = False
+    needs_deletions: bool = False
     constant_maps: bool = False
-    unsupported: str = ""
+    whole_set: bool = False
+    verdict: bool = False
+    forward: str = "0"
+    explained: str = "0"
+    nulls: Mapping[str, float] | None = None
+    moderate: Mapping[str, Any] | None = None
     paper: str = ""
 
+    @property
+    def explains(self) -> bool:
+        """Whether it asks the method for maps beyond those that are stored."""
+        return self.explained != "0"
 
-#: Quantus' metrics that have no score of one image's map, and why.
-UNSUPPORTED = {
-    **dict.fromkeys(
-        ("MPRT", "ModelParameterRandomisation", "SmoothMPRT", "EfficientMPRT", "InputInvariance"),
-        "it explains changed copies of the model, and a method is bound to the model as it is",
-    ),
-    **dict.fromkeys(
-        ("Consistency", "Sufficiency", "BatchSufficiency"),
-        "it compares the images of a batch with each other, so that an image has no score",
-    ),
-    "SensitivityN": "it correlates over the images of a batch, so that an image has no score",
-    "ROAD": "it is an accuracy over the images of the first batch, so that an image has no score",
-    "Focus": "it needs mosaics of several images",
-}
+    @property
+    def needs(self) -> list[str]:
+        """What a dataset or a method must give, in words."""
+        said = {
+            "masks": self.needs_masks,
+            "two-class scenes": self.needs_scenes,
+            "scenes with exact deletions": self.needs_deletions,
+            "re-explaining": self.explains,
+            "the whole set": self.whole_set,
+        }
+        return [what for what, wanted in said.items() if wanted]
 
-_MASS = {"needs_masks": True, "sign": "positive"}
-_ORDER = {"needs_masks": True, "sign": "signed"}
 
-#: What Quantus does not say, or says of another number. Signs and scale are Quantus' own defaults
-#: (its `abs` and `normalise`), except that masses are of positive parts.
-ENTRIES: dict[str, dict[str, Any]] = {
-    "PixelFlipping": {"softmax": True, "paper": "Bach et al., 2015"},
-    "FaithfulnessCorrelation": {"paper": "Bhatt et al., 2020"},
-    "FaithfulnessEstimate": {"paper": "Alvarez-Melis and Jaakkola, 2018"},
-    "IROF": {"softmax": True, "paper": "Rieger and Hansen, 2020"},
-    "Infidelity": {"scale": "none", "paper": "Yeh et al., 2019"},
-    "Monotonicity": {"softmax": True, "sign": "absolute", "paper": "Arya et al., 2019"},
-    "MonotonicityCorrelation": {
-        "softmax": True,
-        "sign": "absolute",
-        "paper": "Nguyen and Martínez, 2020",
-    },
-    "RegionPerturbation": {"softmax": True, "paper": "Samek et al., 2017"},
-    "Selectivity": {"softmax": True, "paper": "Montavon et al., 2018"},
-    "MaxSensitivity": {"scale": "none", "paper": "Yeh et al., 2019"},
-    "AvgSensitivity": {"scale": "none", "paper": "Yeh et al., 2019"},
-    "LocalLipschitzEstimate": {"softmax": True, "paper": "Alvarez-Melis and Jaakkola, 2018"},
-    "Continuity": {"sign": "absolute", "paper": "Montavon et al., 2018"},
-    "RelativeInputStability": {"scale": "none", "paper": "Agarwal et al., 2022"},
-    "RelativeOutputStability": {"scale": "none", "paper": "Agarwal et al., 2022"},
-    "RelativeRepresentationStability": {"scale": "none", "paper": "Agarwal et al., 2022"},
-    "Sparseness": {"sign": "absolute", "paper": "Chalasani et al., 2020"},
-    "Complexity": {"sign": "absolute", "paper": "Bhatt et al., 2020"},
-    "EffectiveComplexity": {"sign": "absolute", "paper": "Nguyen and Martínez, 2020"},
-    "RandomLogit": {"paper": "Sixt et al., 2020"},
-    # Quantus asks whether two floats are equal, true being better; here it is their gap.
-    "Completeness": {
-        "direction": "lower",
-        "scale": "none",
-        "constant_maps": True,
-        "paper": "Sundararajan et al., 2017",
-    },
-    "NonSensitivity": {"softmax": True, "sign": "absolute", "paper": "Nguyen and Martínez, 2020"},
-    "AUC": {**_ORDER, "paper": "Fawcett, 2006"},
-    "PointingGame": {**_ORDER, "paper": "Zhang et al., 2018"},
-    "RelevanceRankAccuracy": {**_ORDER, "paper": "Arras et al., 2022"},
-    "TopKIntersection": {**_ORDER, "paper": "Theiner et al., 2021"},
-    "AttributionLocalisation": {**_MASS, "paper": "Kohlbrenner et al., 2020"},
-    "RelevanceMassAccuracy": {**_MASS, "paper": "Arras et al., 2022"},
-    "PairwiseSimilarity": {"paper": "Nauta et al., 2023"},
-    "DiscriminativeMass": {
-        **_MASS,
-        "images": "scenes",
-        "needs_scenes": True,
-        "paper": "after Arras et al., 2022",
-    },
-}
+#: What a class may say of itself.
+_SAID = {field.name for field in fields(MetricInfo)} - {"metric"}
 
 
 def info(recipe: MetricRecipe) -> MetricInfo:
@@ -123,26 +98,18 @@ def info(recipe: MetricRecipe) -> MetricInfo:
         clarity.catalogue.UnknownName: if there is no such metric.
     """
     found = catalogue.find("metrics", recipe.metric)
-    known: dict[str, Any] = {"metric": found.name}
+    known: dict[str, Any] = {"metric": found.name, "category": "own", "direction": "none"}
     if "evaluation_category" in found.attributes:
         known["category"] = found.attributes["evaluation_category"].rpartition(".")[2].lower()
         known["direction"] = found.attributes["score_direction"].rpartition(".")[2].lower()
-    for key in ("category", "direction"):
-        if key in found.attributes and key not in known:
-            known[key] = found.attributes[key].strip("'\"")
-    known.setdefault("category", "own")
-    known.setdefault("direction", "none")
-    if known["category"] == "localisation":
-        known |= _MASS
-    # A user's own class may share a name with one of these and is another metric.
-    if ":" not in recipe.metric:
-        known |= ENTRIES.get(found.name, {})
-        known["unsupported"] = UNSUPPORTED.get(found.name, "")
-        if found.name == "RegionPerturbation":
-            # Quantus says "lower", but its curve is the drop of the score, which a good map makes
-            # large if the most relevant regions go first (Samek et al., 2017, equation 12).
-            order = recipe.arguments.get("order", "morf")
-            known["direction"] = {"morf": "higher", "lerf": "lower"}.get(order, "none")
+        known["needs_masks"] = known["category"] == "localisation"
+    known |= {
+        key: ast.literal_eval(value) for key, value in found.attributes.items() if key in _SAID
+    }
+    if known.get("directions"):
+        argument, directions = known["directions"]
+        given = recipe.arguments.get(argument, found.parameters[argument].default)
+        known["direction"] = directions.get(given, "none")
     chosen = {
         key: getattr(recipe, key)
         for key in ("images", "sign", "scale", "softmax")
@@ -150,3 +117,89 @@ def info(recipe: MetricRecipe) -> MetricInfo:
     }
     result = replace(MetricInfo(**known), **chosen)
     return replace(result, needs_scenes=result.images == "scenes")
+
+
+@dataclass(frozen=True)
+class Cost:
+    """What a metric asks of a model for one image: images scored, and maps made."""
+
+    forward: float
+    explained: float
+
+
+def cost(
+    recipe: MetricRecipe, *, pixels: int, channels: int, classes: int, layers: int, images: int
+) -> Cost:
+    """Return what a metric costs an image, by its formulas.
+
+    Args:
+        recipe: the metric with its arguments.
+        pixels: height times width.
+        channels: of an image.
+        classes: that the model scores.
+        layers: of the model that a randomisation resets.
+        images: of the evaluation set, over which what is done once is shared out.
+    """
+    known = info(recipe)
+    taken = catalogue.find("metrics", recipe.metric).parameters
+    names = {
+        **{k: p.default for k, p in taken.items() if p.default not in (p.empty, NO_VALUE)},
+        **recipe.arguments,
+        "pixels": pixels,
+        "channels": channels,
+        "classes": classes,
+        "layers": layers,
+        "images": images,
+        "side": math.isqrt(pixels),
+        "ceil": math.ceil,
+        "floor": math.floor,
+        "min": min,
+        "max": max,
+        "len": len,
+    }
+    # The formulas are CLarity's own or those of a class that the user lets run anyway.
+    return Cost(
+        *(
+            float(eval(text, {"__builtins__": {}}, names))
+            for text in (known.forward, known.explained)
+        )
+    )
+
+
+def every_metric(
+    masks: Collection[str], scenes: Collection[str], deletions: Collection[str]
+) -> dict[str, dict[str, Any]]:
+    """Return a recipe of every metric, of moderate cost, named by its class in lower case.
+
+    Args:
+        masks: the datasets with masks of single images' objects.
+        scenes: those with two-class scenes.
+        deletions: those whose scenes come without one of their objects too.
+
+    Returns:
+        Recipes as a config has them; metrics that no dataset can have are left out.
+    """
+    recipes = {}
+    for name in catalogue.names("metrics"):
+        known = info(MetricRecipe(metric=name))
+        fit: Collection[str] | None = None
+        if known.needs_deletions:
+            fit = deletions
+        elif known.needs_scenes:
+            fit = scenes
+        elif known.needs_masks:
+            fit = masks
+        if fit is not None and not fit:
+            continue
+        recipe = {"metric": name, **(known.moderate or {})}
+        recipes[_kebab(name)] = recipe if fit is None else {**recipe, "datasets": list(fit)}
+    return recipes
+
+
+def _kebab(name: str) -> str:
+    """Return a class name in lower case: MaxSensitivity is max-sensitivity, IROF irof."""
+    words = ""
+    for before, letter, after in zip(" " + name, name, name[1:] + " ", strict=False):
+        starts = letter.isupper() and (before.islower() or (before.isupper() and after.islower()))
+        words += ("-" if starts and words else "") + letter.lower()
+    return words

@@ -78,6 +78,7 @@ METRIC_TITLES = {
 FILTERS = (
     "dataset",
     "method",
+    "family",
     "metric",
     "group",
     "measure",
@@ -239,6 +240,11 @@ def build_report(
         tables=[
             _table("comparisons", "Comparisons of losses", _with_interval(comparisons)),
             _table("summary", "Summary of each loss", summary),
+            *(
+                [_table("settings", "Rankings by the settings of a metric", frames["settings"])]
+                if len(frames["settings"])
+                else []
+            ),
             _table("models", "Training runs", frames["models"]),
             _table(
                 "models-comparisons",

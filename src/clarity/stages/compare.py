@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from clarity.grid import Grid
 from clarity.statistics.comparisons import Settings
@@ -16,6 +17,7 @@ class Metric:
 
     category: str
     direction: str
+    family: str | None = None
 
 
 def compare_grid(
@@ -23,7 +25,7 @@ def compare_grid(
     folder: Path,
     *,
     grid: Grid,
-    metrics: Mapping[str, Mapping[str, str]],
+    metrics: Mapping[str, Mapping[str, Any]],
     baseline: str,
     controls: Sequence[str],
     confidence: float,
@@ -37,7 +39,7 @@ def compare_grid(
         root: the results root.
         folder: where the tables go.
         grid: the axes.
-        metrics: category and direction of each metric.
+        metrics: category and direction of each metric, and what it is a setting of, if anything.
         baseline: the loss that all others are compared with.
         controls: the methods that look at neither model nor class.
         confidence: of every interval.
@@ -48,13 +50,15 @@ def compare_grid(
     Raises:
         clarity.storage.CorruptArtifact: if ``strict`` and a file is missing or cannot be read.
     """
+    infos = {name: Metric(**known) for name, known in metrics.items()}
     tables = build_tables(
         root,
         [cell.axes for cell in grid.cells()],
-        {name: Metric(**known) for name, known in metrics.items()},
+        infos,
         baseline,
         controls,
         Settings(confidence=confidence, resamples=resamples, correct_only=correct_only),
+        families={name: info.family for name, info in infos.items() if info.family is not None},
         strict=strict,
     )
     write_tables(tables, folder)

@@ -1,18 +1,22 @@
 """Evaluate: owns the stage that scores the stored maps of a model's cells."""
 
+import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from clarity import storage
-from clarity.attribution.methods import Explainer
-from clarity.attribution.protocol import MethodUnavailable
+from clarity.attribution.methods import Explainer, Setting
 from clarity.attribution.recipe import MethodRecipe
+from clarity.attribution.targets import Score
 from clarity.data.sets import EvaluationSet, to_input
 from clarity.grid import Run
-from clarity.metrics.evaluate import Subject, evaluate, unavailable
+from clarity.metrics.evaluate import Cost, Subject, evaluate, unavailable
+from clarity.metrics.memory import Memory
 from clarity.metrics.recipe import MetricRecipe
 from clarity.models import classifier
 from clarity.runtime import deterministic
@@ -29,6 +33,7 @@ def evaluate_run(
     methods: Mapping[str, MethodRecipe],
     metrics: Mapping[str, MetricRecipe],
     code: str,
+    costs: Path,
     batch_size: int,
     memory: float | None,
     device: str = "auto",
@@ -48,6 +53,8 @@ def evaluate_run(
         methods: the recipe of each method.
         metrics: the metrics, in the order of their rows.
         code: hash of the source of this stage.
+        costs: folder of what each metric cost in seconds and passes, a JSON file a method: like a
+            log, it is no result and not the same again.
         batch_size: images a call of a method or of the model.
         memory: GiB that a pass of a method through the network may take.
         device: "auto", "cpu" or "cuda".
@@ -65,6 +72,7 @@ def evaluate_run(
         network = classifier.load(model, chosen)
         images = EvaluationSet.read(evaluation)
         known = setting(images, chosen, run.seed, memory)
+        memories: dict[tuple[str, str | None], Memory] = {}
         for name, path in scores.items():
             mark = storage.fingerprint(
                 {
@@ -83,30 +91,34 @@ def evaluate_run(
                 path.touch()
                 continue
             metadata = storage.read_tensor_metadata(attributions[name])
+            spent: dict[str, Cost] = {}
             try:
                 if metadata["status"] == "unavailable":
                     frame = unavailable(images.single, metrics, metadata["reason"], run.dataset)
                 else:
-                    explainer = Explainer(methods[name], network, known)
-                    subject = _subject(images, attributions[name], explainer, chosen)
+                    recipe = methods[name]
+                    explainer = Explainer(recipe, network, known)
+                    # Methods that explain the same score are asked by metrics for the same numbers.
+                    shared = memories.setdefault((recipe.target, recipe.foil), Memory())
                     frame = evaluate(
-                        subject,
+                        _subject(images, attributions[name], explainer, recipe, known, shared),
                         metrics,
                         dataset=run.dataset,
                         seed=run.seed,
                         batch_size=batch_size,
+                        costs=spent,
                     )
-            except MethodUnavailable as error:
-                # Of an image that a metric has changed: another number of superpixels, say.
-                frame = unavailable(images.single, metrics, str(error), run.dataset)
-                storage.write_table(path, frame, {"fingerprint": mark})
-                written.append(path)
             except Exception as error:
                 error.add_note(f"while evaluating the method '{name}' for {path}")
                 failures.append(error)
-            else:
-                storage.write_table(path, frame, {"fingerprint": mark})
-                written.append(path)
+                continue
+            curves = json.dumps(frame.attrs["curves"], sort_keys=True)
+            table = {"fingerprint": mark, "curves": curves}
+            storage.write_table(path, frame, table, lists=["curve"])
+            written.append(path)
+            taken = {metric: asdict(cost) for metric, cost in spent.items()}
+            storage.write_json(costs / f"{name}-metrics.json", taken)
+            print(f"{name}: {sum(cost.seconds for cost in spent.values()):.2f} s", flush=True)
     if failures:
         storage.keep(written)
         raise ExceptionGroup(f"{len(failures)} of {len(scores)} cells failed", failures)
@@ -116,20 +128,36 @@ def _subject(
     images: EvaluationSet,
     attributions: Path,
     explainer: Explainer,
-    device: torch.device,
+    recipe: MethodRecipe,
+    known: Setting,
+    shared: Memory,
 ) -> Subject:
-    """Gather what the maps of one cell are judged on: the first two classes of each image."""
+    """Gather what the maps of one cell are judged on."""
+    device = next(explainer.score.parameters()).device
+    changed = [explainer]
 
-    def explain(pixels: np.ndarray, classes: np.ndarray) -> np.ndarray:
-        maps = explainer(torch.from_numpy(pixels).to(device), torch.from_numpy(classes).to(device))
-        return maps.cpu().numpy()
+    def explain(model: nn.Module, pixels: np.ndarray, classes: np.ndarray) -> np.ndarray:
+        if model is not changed[-1].score:
+            # Metrics change a model, ask for some maps and change it again: one is kept.
+            assert isinstance(model, Score)
+            changed[1:] = [] if model is explainer.score else [Explainer(recipe, model, known)]
+        asked = [torch.from_numpy(np.array(array)).to(device) for array in (pixels, classes)]
+        found: np.ndarray = changed[-1](*asked).cpu().numpy()
+        return found
 
+    def values(array: np.ndarray) -> np.ndarray:
+        found: np.ndarray = to_input(array, device).cpu().numpy()
+        return found
+
+    without = None if images.without is None else values(images.without)
     return Subject(
-        images=to_input(images.images, device).cpu().numpy(),
-        maps=storage.read_tensor_rows(attributions, "maps", columns=2),
-        classes=storage.read_tensor_rows(attributions, "classes", columns=2),
+        images=values(images.images),
+        maps=storage.read_tensor_rows(attributions, "maps"),
+        classes=storage.read_tensor_rows(attributions, "classes"),
         single=images.single,
         masks=images.masks,
+        without=without,
         model=explainer.score,
         explain=explain,
+        scores_memory=shared,
     )

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from clarity.figures.render import render_all
 from clarity.grid import Grid
@@ -12,7 +13,7 @@ def draw_grid(
     folder: Path,
     *,
     grid: Grid,
-    metrics: Mapping[str, Mapping[str, str]],
+    metrics: Mapping[str, Mapping[str, Any]],
     baseline: str,
     controls: Sequence[str],
     correct_only: bool,

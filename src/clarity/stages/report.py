@@ -14,7 +14,7 @@ def report_grid(
     *,
     grid: Grid,
     config: Mapping[str, Any],
-    metrics: Mapping[str, Mapping[str, str]],
+    metrics: Mapping[str, Mapping[str, Any]],
     baseline: str,
     controls: Sequence[str],
 ) -> None:

@@ -5,11 +5,14 @@ rows without numbers in the others. Every row of a score file is counted in exac
 `summary`: used, NaN, unavailable, or left out because a loss misclassifies its image.
 """
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations
 
 import numpy as np
 import pandas as pd
+from scipy.stats import kendalltau
 
 from clarity.grid import Cell
 from clarity.statistics.comparisons import MetricInfo, Settings, compare, mark_correct
@@ -28,6 +31,9 @@ from clarity.tables.measures import GROUPS, is_single_severity, place
 #: A reason that holds this word says that the map had one value everywhere.
 CONSTANT = "constant"
 
+#: No metric is a setting of something.
+NO_FAMILIES: Mapping[str, str] = {}
+
 _CELL = ["dataset", "method", "metric"]
 _RUN = ["dataset", "loss", "seed"]
 
@@ -40,6 +46,7 @@ def build_tables(
     controls: Collection[str] = (),
     settings: Settings | None = None,
     *,
+    families: Mapping[str, str] = NO_FAMILIES,
     strict: bool = False,
 ) -> dict[str, pd.DataFrame]:
     """Build all tables of a grid from the files of its cells.
@@ -53,12 +60,13 @@ def build_tables(
         baseline: the loss that all others are compared with.
         controls: the methods that look at neither model nor class.
         settings: how scores are compared; the defaults of `Settings` if not given.
+        families: of the metrics that are a setting of something, what they are a setting of.
         strict: raise at the first file that is missing or cannot be read.
 
     Returns:
-        comparisons, summary, models, models-summary, models-comparisons, coverage and missing. The
-        columns are described in `clarity.tables.write.COLUMNS`. Scores of a metric that the grid
-        does not name are left out and stand in missing.
+        comparisons, summary, settings, models, models-summary, models-comparisons, coverage and
+        missing. The columns are described in `clarity.tables.write.COLUMNS`. Scores of a metric
+        that the grid does not name are left out and stand in missing.
 
     Raises:
         clarity.storage.CorruptArtifact: if ``strict`` and a file is missing or cannot be read.
@@ -70,9 +78,11 @@ def build_tables(
     evaluated = loaded.predictions[loaded.predictions["split"] == "evaluation"]
     scores["correct"] = mark_correct(scores, evaluated)
     measures = model_measures(loaded)
+    summary = summary_table(scores, metrics, settings)
     return {
         "comparisons": compare(scores, baseline, metrics, settings, controls),
-        "summary": summary_table(scores, metrics, settings),
+        "summary": summary,
+        "settings": settings_table(summary, families),
         "models": models_table(loaded, measures),
         "models-summary": models_summary_table(loaded, measures),
         "models-comparisons": models_comparisons_table(loaded, measures, baseline, settings),
@@ -164,6 +174,40 @@ def summary_table(
             "rank",
         ]
     ]
+
+
+def settings_table(summary: pd.DataFrame, families: Mapping[str, str]) -> pd.DataFrame:
+    """Show how the ranking of the losses changes with the settings of a metric.
+
+    Args:
+        summary: what `summary_table` returns.
+        families: of the metrics that are a setting of something, what they are a setting of.
+
+    Returns:
+        One row a (dataset, method, family, setting, loss).
+    """
+    keys = ["dataset", "method", "family"]
+    rows = summary[summary["metric"].isin(list(families))].rename(columns={"metric": "setting"})
+    rows = rows.assign(family=rows["setting"].map(families).astype("str"))
+    groups = rows.groupby(keys, sort=False)
+    agreement = [
+        (*group[keys].iloc[0], group["setting"].nunique(), _agreement(group)) for _, group in groups
+    ]
+    first = rows.assign(first=rows["rank"] == 1).groupby([*keys, "loss"], sort=False)["first"].sum()
+    found = rows.merge(pd.DataFrame(agreement, columns=[*keys, "n_settings", "agreement"]), on=keys)
+    found = found.merge(first.rename("n_first").reset_index(), on=[*keys, "loss"])
+    shown = [*keys, "setting", "direction", "loss", "mean", "sd", "rank"]
+    return found[[*shown, "n_first", "n_settings", "agreement"]].astype(
+        {"n_first": np.int64, "n_settings": np.int64, "agreement": np.float64}
+    )
+
+
+def _agreement(group: pd.DataFrame) -> float:
+    """Return the mean over pairs of settings of Kendall's tau-b between their ranks of losses."""
+    ranks = group.pivot(index="loss", columns="setting", values="rank")
+    pairs = [kendalltau(ranks[a], ranks[b]).statistic for a, b in combinations(ranks, 2)]
+    known = [pair for pair in pairs if np.isfinite(pair)]
+    return float(np.mean(known)) if known else math.nan
 
 
 @dataclass(frozen=True)

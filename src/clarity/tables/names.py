@@ -3,6 +3,7 @@
 TABLES = (
     "comparisons",
     "summary",
+    "settings",
     "models",
     "models-summary",
     "models-comparisons",

@@ -20,6 +20,9 @@ PURPOSES = {
     "method, metric and pair of losses. The unit is the training run.",
     "summary": "Each loss by itself: one row for each dataset, method, metric and loss. Its means "
     "are over all images that the loss has a score for, those of comparisons over paired images.",
+    "settings": "How the ranking of the losses changes with the settings of a metric, which are a "
+    "hidden choice: one row for each dataset, method, family of settings, setting and loss. Empty "
+    "if no metric has `settings`.",
     "models": "Each training run: one row for each dataset, loss and seed. A row without numbers "
     "is a run whose files are missing.",
     "models-summary": "What is measured of models, over seeds: one row for each dataset, loss and "
@@ -84,6 +87,21 @@ COLUMNS: dict[str, dict[str, str]] = {
         "constant_maps": "share of all scores that failed because a map has one value everywhere",
         "rank": "rank of the loss by its mean within dataset, method and metric; 1 is best, ties "
         "share the better rank; empty if the metric has no direction",
+    },
+    "settings": {
+        **{axis: _AXES[axis] for axis in ("dataset", "method")},
+        "family": "the entry of the config whose settings are compared",
+        "setting": "the metric: one of its settings",
+        "direction": _AXES["direction"],
+        "loss": _AXES["loss"],
+        "mean": "as in summary",
+        "sd": "as in summary",
+        "rank": "rank of the loss under this setting, as in summary",
+        "n_first": "number of settings under which the loss ranks first",
+        "n_settings": "number of settings of the family",
+        "agreement": "mean over pairs of settings of Kendall's tau-b between their ranks of the "
+        "losses: 1 if the setting does not matter, below 0 if it turns the ranking round; empty "
+        "where there is no ranking to compare",
     },
     "models": {
         "dataset": _AXES["dataset"],
