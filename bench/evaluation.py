@@ -212,6 +212,81 @@ def _score(judged: Subject) -> None:
         judged.model(torch.from_numpy(judged.images[start : start + BATCH].copy()))
 
 
+PAGE = """\
+# Benchmarks of the evaluation
+
+Made by `make bench` in one run, side by side, on one thread of {processor}: torch {torch}, quantus
+{quantus}, numpy {numpy}. Times are the least of some repeats.
+
+## Against published code
+
+The five facets of arXiv 2604.22540 for Grad-CAM and Eigen-CAM on a ResNet-18 for 32x32 pixels,
+image by image over the same libraries (`bench/clxai_loop.py`), and by CLarity in whole batches.
+Both need the same passes of the network, {passes:.0f} an image.
+
+| | seconds an image |
+|---|---|
+| loop | {loop:.3f} |
+| CLarity | {clarity:.3f} |
+| the passes alone, in batches | {bare:.3f} |
+
+**{ratio:.1f} times faster.** Largest difference of a value: {differences}.
+
+## Against Quantus with the same batches
+
+The metrics of the default grid that Quantus has, for its {methods} methods on {images} images of
+the small network: CLarity as a grid runs them, Quantus called metric by metric and method by method
+with batches of {batch}.
+
+| metric | CLarity, s | Quantus, s | ratio |
+|---|---|---|---|
+{against}
+
+## Against bare passes
+
+Each metric with the arguments of `metrics: all`, Grad-CAM judged: milliseconds an image, and how
+many times what the passes that it asks for take by themselves (a forward pass {forward:.2f} ms, a
+map {explained:.2f} ms an image). Metrics without passes have no ratio.
+
+| metric | images scored | maps made | ms | times its passes | beside them |
+|---|---|---|---|---|---|
+{costs}
+"""
+
+
+def page(found: dict[str, Any], environment: dict[str, Any]) -> str:
+    """Return what was found as Markdown."""
+    facets, others, costs = (
+        found[name] for name in ("five facets", "against Quantus", "against bare passes")
+    )
+    rows = {**others["metrics"], "**all**": others["all"]}
+    return PAGE.format(
+        **{key: environment["versions"][key] for key in ("torch", "quantus", "numpy")},
+        processor=environment["host"]["processor"],
+        passes=facets["passes an image"],
+        loop=facets["loop seconds an image"],
+        clarity=facets["clarity seconds an image"],
+        bare=facets["seconds of the passes alone"],
+        ratio=facets["ratio"],
+        differences=", ".join(f"{k} {v:.0e}" for k, v in facets["largest difference"].items()),
+        methods=len(others["methods"]),
+        images=others["images"],
+        batch=BATCH,
+        against="\n".join(
+            f"| {name} | {row['clarity']:.2f} | {row['quantus']:.2f} | {row['ratio']:.1f} |"
+            for name, row in rows.items()
+        ),
+        forward=1000 * costs["forward pass"],
+        explained=1000 * costs["map"],
+        costs="\n".join(
+            f"| {name} | {row['passes an image']:.1f} | {row['maps an image']:.1f} "
+            f"| {1000 * row['seconds an image']:.2f} "
+            f"| {'-' if row['ratio'] is None else format(row['ratio'], '.2f')} | {row['why']} |"
+            for name, row in costs["metrics"].items()
+        ),
+    )
+
+
 if __name__ == "__main__":
     torch.set_num_threads(1)
     print(json.dumps(against_passes(64, 2), indent=1))

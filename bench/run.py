@@ -1,6 +1,6 @@
 """Benchmarks: ratios of times measured side by side in one run, printed and written as JSON.
 
-    python bench/run.py [--out FILE] [--images N] [--repeats N]
+    python bench/run.py [--only PART ...] [--out FILE] [--images N] [--repeats N]
 
 Each ratio compares CLarity with the straightforward way on the same work: above 1, CLarity is
 faster. Times are the least of some repeats, in seconds, on one thread.
@@ -18,9 +18,10 @@ from typing import Any
 
 import captum.attr
 import numpy as np
-import quantus
 import torch
 import yaml
+from clxai_loop import five_facets
+from evaluation import against_passes, against_quantus, page
 
 from clarity import provenance
 from clarity.attribution.methods import Explainer
@@ -30,8 +31,6 @@ from clarity.config import load_config
 from clarity.data.protocol import Training
 from clarity.data.scenes import generate_single
 from clarity.losses.recipe import LossRecipe
-from clarity.metrics.evaluate import Subject, evaluate
-from clarity.metrics.recipe import MetricRecipe
 from clarity.models.classifier import Classifier, Shape
 from clarity.training.batches import part
 from clarity.training.fit import fit_encoder
@@ -48,75 +47,6 @@ def least(repeats: int, work: Callable[[], Any]) -> float:
         work()
         times.append(time.perf_counter() - start)
     return min(times)
-
-
-def subject(count: int) -> Subject:
-    """Return Grad-CAM maps of an untrained network on generated images."""
-    data = generate_single(count, split="test", seed=0)
-    torch.manual_seed(0)
-    model = Classifier(Shape({"name": "convnet"}, 3, 32, 8)).eval().requires_grad_(False)
-    explainer = Explainer(MethodRecipe(method="LayerGradCam"), model)
-    images = data.images.astype(np.float32) / 255
-    classes = np.stack([data.classes[:, 0], (data.classes[:, 0] + 1) % 8], axis=1)
-
-    def explain(pixels: np.ndarray, targets: np.ndarray) -> np.ndarray:
-        return explainer(torch.from_numpy(pixels), torch.from_numpy(targets)).numpy()
-
-    return Subject(
-        images=images,
-        maps=np.stack([explain(images, classes[:, slot]) for slot in range(2)], axis=1),
-        classes=classes,
-        single=np.ones(count, dtype=bool),
-        masks=data.masks.astype(bool),
-        model=explainer.score,
-        explain=explain,
-    )
-
-
-def evaluation(count: int, repeats: int) -> dict[str, dict[str, float]]:
-    """Compare each metric with Quantus called for one image at a time, as its semantics want."""
-    judged = subject(count)
-    found = {}
-    for name, arguments in {
-        "PixelFlipping": {"features_in_step": 32},
-        "FaithfulnessCorrelation": {"nr_runs": 20, "subset_size": 64},
-        "MaxSensitivity": {"nr_samples": 4, "lower_bound": 0.02},
-        "Sparseness": {},
-        "RandomLogit": {},
-        "RelevanceMassAccuracy": {},
-    }.items():
-        recipe = MetricRecipe(metric=name, **arguments)
-        extra = {"num_classes": 8} if name == "RandomLogit" else {}
-        metric = getattr(quantus, name)(
-            **arguments,
-            **extra,
-            normalise=False,
-            disable_warnings=True,
-            display_progressbar=False,
-            return_aggregate=False,
-        )
-
-        def one_by_one(metric: Any = metric) -> None:
-            for row in range(count):
-                one = slice(row, row + 1)
-                metric(
-                    model=judged.model,
-                    x_batch=judged.images[one],
-                    y_batch=judged.classes[one, 0],
-                    # Quantus refuses maps below zero everywhere.
-                    a_batch=np.abs(judged.maps[one, :1]),
-                    s_batch=judged.masks[one, :1],
-                    explain_func=lambda model, inputs, targets, **_: np.abs(
-                        judged.explain(np.asarray(inputs, np.float32), targets)
-                    )[:, None],
-                    channel_first=True,
-                )
-
-        recipes = {"metric": recipe}
-        ours = least(repeats, functools.partial(evaluate, judged, recipes, dataset="bench", seed=0))
-        theirs = least(repeats, one_by_one)
-        found[name] = {"clarity": ours, "quantus": theirs, "ratio": theirs / ours}
-    return found
 
 
 #: Losses whose time an epoch is measured beside cross-entropy's, one of each kind.
@@ -338,25 +268,41 @@ def checking(repeats: int) -> dict[str, float]:
     return {"config.yaml, later in a process": least(repeats, lambda: load_config(values))}
 
 
+def evaluation(count: int, repeats: int) -> dict[str, Any]:
+    """Compare the evaluation with published code, with Quantus in batches and with bare passes."""
+    return {
+        "five facets": five_facets(count),
+        "against Quantus": against_quantus(64, repeats),
+        "against bare passes": against_passes(64, repeats),
+    }
+
+
+#: What can be measured, by name.
+PARTS: dict[str, Callable[[int, int], Any]] = {
+    "evaluation": evaluation,
+    "attribution": lambda count, repeats: attribution(64, repeats),
+    "training": lambda count, repeats: training(1280, repeats),
+    "checking": lambda count, repeats: checking(repeats),
+}
+
+
 def main() -> None:
-    """Run every benchmark."""
+    """Run the benchmarks, and write what they found as JSON and into the docs."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--out", type=Path, default=ROOT / "bench" / "results.json")
     parser.add_argument("--images", type=int, default=32)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=list(PARTS))
+    parser.add_argument("--page", type=Path, default=ROOT / "docs" / "benchmarks.md")
     chosen = parser.parse_args()
     torch.set_num_threads(1)
-    found = {
-        "evaluation": evaluation(chosen.images, chosen.repeats),
-        "attribution": attribution(64, chosen.repeats),
-        "training": training(1280, chosen.repeats),
-        "checking": checking(chosen.repeats),
-        **provenance.environment(),
-    }
-    chosen.out.write_text(json.dumps(found, indent=2) + "\n")
-    measured = ("evaluation", "attribution", "training", "checking")
-    json.dump({name: found[name] for name in measured}, sys.stdout, indent=2)
+    found = {name: PARTS[name](chosen.images, chosen.repeats) for name in chosen.only}
+    chosen.out.write_text(json.dumps({**found, **provenance.environment()}, indent=2) + "\n")
+    json.dump(found, sys.stdout, indent=2)
     print(f"\nwritten to {chosen.out}")
+    if "evaluation" in found:
+        chosen.page.write_text(page(found["evaluation"], provenance.environment()))
+        print(f"written to {chosen.page}")
 
 
 if __name__ == "__main__":
