@@ -14,7 +14,6 @@ import textwrap
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 import pandas as pd
 import yaml
 
@@ -42,10 +41,10 @@ AGNOSTIC, NOISE = ("sobel", "eigencam"), "random"
 #: Metrics that a map which sees no network must lose with certainty: the worst value there is.
 OF_THE_NETWORK = {"MPRT": 1.0, "SmoothMPRT": 1.0, "EfficientMPRT": 0.0}
 
-#: Metrics that rank controls first for a reason of their own, which is no reason to trust them less
-#: than they deserve: what they measure, a control has.
+#: Categories whose metrics may well rank an edge map first, and why: what they ask, it has.
 NO_CONTROL = {
-    "robustness": "edges and constant maps are as stable as maps can be",
+    "faithfulness": "it finds the object, which is most of what a removal of regions asks",
+    "robustness": "edges are as stable as maps can be",
     "complexity": "says nothing of right or wrong: edges and single pixels are simple too",
 }
 
@@ -144,11 +143,11 @@ def controls(known: MetricInfo, rows: pd.DataFrame) -> list[tuple[bool | None, s
         far = float((agnostic["mean"] - nulls["agnostic"]).abs().max())
         found.append((far < 1e-5, f"agnostic {nulls['agnostic']:.3g}: at most {far:.1g} off"))
     if "random" in nulls and len(noise):
-        # Of the runs together: one standard error in twenty is off by more than two.
-        error = np.sqrt((noise["std"] ** 2 / noise["count"]).sum()) / len(noise)
-        mean = float(noise["mean"].mean())
+        # The models judge the same noise on the same images, so an image counts once.
+        images = rows[rows["method"] == NOISE].groupby(["dataset", "image"])["value"].mean()
+        mean, error = float(images.mean()), float(images.sem())
         near = abs(mean - nulls["random"]) < 3.5 * error + 1e-9
-        found.append((bool(near), f"noise {nulls['random']:.3g}: {mean:.3g} ± {error:.2g}"))
+        found.append((near, f"noise {nulls['random']:.3g}: {mean:.3g} ± {error:.2g}"))
     if known.metric in OF_THE_NETWORK:
         blind = runs[runs["method"].isin((NOISE, "sobel"))]
         far = float((blind["mean"] - OF_THE_NETWORK[known.metric]).abs().max())
@@ -157,10 +156,13 @@ def controls(known: MetricInfo, rows: pd.DataFrame) -> list[tuple[bool | None, s
         return found
     means = runs.groupby("method")["mean"].mean()
     best = str(means.idxmax() if known.direction == "higher" else means.idxmin())
-    if best in (NOISE, "sobel"):
-        reason = NO_CONTROL.get(known.category, "")
-        return [(None if reason else False, f"{best} first" + (f": {reason}" if reason else ""))]
-    return [(True, f"{best} first")]
+    order = means.sort_values(ascending=known.direction == "lower").index.tolist()
+    place = (
+        f"noise {order.index(NOISE) + 1} of {len(order)}" if NOISE in order else "noise has none"
+    )
+    if best == "sobel" and known.category in NO_CONTROL:
+        return [(None, f"sobel first, {place}: {NO_CONTROL[known.category]}")]
+    return [(best not in (NOISE, "sobel"), f"{best} first, {place}")]
 
 
 def coverage(known: dict[str, MetricInfo], rows: dict[str, Row]) -> list[str]:

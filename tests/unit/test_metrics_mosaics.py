@@ -279,19 +279,6 @@ def test_a_network_for_one_size_of_image_cannot_play(metric, model):
     assert frame["reason"].str.startswith("the network takes no mosaics of 16x16 pixels").all()
 
 
-def test_a_method_for_one_size_of_image_cannot_play():
-    whole = make.trained()
-    recipe, known = MethodRecipe(method="GradientShap"), Setting(references=pictures(4, 3, 16))
-
-    def explain(model, images, classes):
-        pair = torch.from_numpy(np.array(images)), torch.from_numpy(np.array(classes))
-        return Explainer(recipe, model, known)(*pair).numpy()
-
-    frame = make.score(replace(whole, explain=explain), metric="GridPointingGame", confidence=0.0)
-    assert set(frame["status"]) == {"unavailable"}
-    assert frame["reason"].str.startswith("the method explains no mosaics of 32x32 pixels").all()
-
-
 @pytest.mark.parametrize(
     ("metric", "arguments"),
     [
@@ -412,3 +399,33 @@ def test_defect_mosaics_of_seed_zero_are_not_seeded():
     assert not draws[0] == draws[1] == draws[2]
     draws = [mosaic_creation(images, labels, 10, seed=1)[1] for _ in range(3)]
     assert draws[0] == draws[1] == draws[2]
+
+
+@pytest.mark.parametrize(
+    "recipe",
+    [
+        {"method": "GradientShap", "n_samples": 4},
+        {"method": "InputXGradient"},
+        {"method": "LRP"},
+        {"method": "IntegratedGradients", "n_steps": 4, "baseline": "sample"},
+    ],
+    ids=lambda recipe: recipe["method"],
+)
+@pytest.mark.parametrize("metric", ["GridPointingGame", "DiFull", "DiPart"])
+def test_methods_that_know_training_images_or_rules_play_too(recipe, metric):
+    model = classifier(size=16)
+    setting = Setting(references=pictures(3, size=16))
+    whole = make.trained(size=16)
+    explainer = Explainer(MethodRecipe(**recipe), model, setting)
+
+    def explain(score, images, classes):
+        made = Explainer(MethodRecipe(**recipe), score, setting)
+        return made(torch.from_numpy(np.array(images)), torch.from_numpy(np.array(classes))).numpy()
+
+    cell = replace(whole, model=explainer.score, explain=explain)
+    more = {"confidence": 0} if metric == "GridPointingGame" else {}
+    frame = make.score(cell, metric=metric, **more)
+    assert frame["status"].eq("ok").all(), frame["reason"].unique()
+    if metric == "DiFull":
+        # An exact method finds nothing beyond the cell.
+        np.testing.assert_allclose(frame["value"], 1, atol=1e-5)

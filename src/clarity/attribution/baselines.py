@@ -51,7 +51,7 @@ def baseline_images(
     if recipe.name == "uniform":
         noise = torch.from_numpy(draw.random(images.shape[1:], dtype=np.float32))
         return noise.to(images).expand_as(images).clone()
-    known = _existing(references)
+    known = _existing(references, images)
     return known[int(draw.integers(len(known)))].to(images).expand_as(images).clone()
 
 
@@ -70,7 +70,7 @@ def baseline_distribution(
         ValueError: if the baseline depends on the image, or there are no references.
     """
     if recipe.name == "sample":
-        return _existing(references)[: recipe.count].to(images)
+        return _existing(references, images)[: recipe.count].to(images)
     if recipe.name in OF_THE_IMAGE:
         raise ValueError(
             f"baseline: found '{recipe.name}', which is another for each image; wanted a "
@@ -83,7 +83,13 @@ def baseline_distribution(
     return baseline_images(recipe, images[:1], references, seed)
 
 
-def _existing(references: Tensor | None) -> Tensor:
+def _existing(references: Tensor | None, images: Tensor) -> Tensor:
+    """Return the references in the size of ``images``: for a mosaic, side by side as its parts."""
     if references is None or not len(references):
         raise ValueError("baseline: found 'sample', but no training images are at hand")
-    return references
+    if references.shape[2:] == images.shape[2:]:
+        return references
+    down, across = (
+        whole // part for whole, part in zip(images.shape[2:], references.shape[2:], strict=True)
+    )
+    return references.repeat(1, 1, down, across)

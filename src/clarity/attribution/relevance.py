@@ -138,9 +138,9 @@ class LRP(PerClass):
     def _relevance(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """Explain the images of one pass: one way forward, and one back a class."""
         images = self._score.normalised(inputs.detach()).requires_grad_(True)
-        low, high = (
-            self._score.normalised(torch.full_like(inputs[:1], bound)) for bound in (0.0, 1.0)
-        )
+        # The same at all places, so that they fit what the network runs on, parts of images too.
+        corner = inputs[:1, :, :1, :1]
+        low, high = (self._score.normalised(torch.full_like(corner, bound)) for bound in (0.0, 1.0))
         with torch.enable_grad(), self._rules(low, high).context(self._network):
             maps = self._network(images)
             starts = self._of_maps(maps.detach(), targets)
@@ -160,7 +160,7 @@ class LRP(PerClass):
         return [maps.detach() * gradient for gradient in gradients]
 
     def _rules(self, low: Tensor, high: Tensor) -> Composite:
-        """Return the rules, for normalised images between ``low`` and ``high`` [1, C, H, W]."""
+        """Return the rules, for normalised images between ``low`` and ``high`` [1, C, 1, 1]."""
         kind, names = RULES[self._composite]
         offered = {**self._numbers, "low": low, "high": high}
         return kind(**{name: offered[name] for name in names})

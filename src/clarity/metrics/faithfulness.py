@@ -294,8 +294,9 @@ class SensitivityN:
     ``nr_samples`` random subsets of n pixels of the sum of the map with g(x) - g(x with the subset
     at the baseline). n goes from ``features_in_step`` to ``n_max_percentage`` (a share) of the
     pixels, ``features_in_step`` at a time. The value is the mean over those n that have a
-    correlation, the curve is all of them, NaN where all subsets have the same sum or drop. In
-    [-1, 1], higher is better.
+    correlation, the curve is all of them, NaN where all subsets have the same sum or drop: where a
+    probability, Quantus' choice here, is 0 whichever half of the pixels is left. In [-1, 1], higher
+    is better.
 
     Quantus' is another quantity: it removes pixels in the order of the map, sums the relevance of
     the last step alone, correlates over the *images* of a batch, so that no image has a value, and
@@ -306,7 +307,7 @@ class SensitivityN:
     direction = "higher"
     softmax = True
     forward = "1 + nr_samples * floor(floor(n_max_percentage * pixels) / features_in_step)"
-    moderate: ClassVar = {"features_in_step": 200, "nr_samples": 10}
+    moderate: ClassVar = {"features_in_step": 32, "n_max_percentage": 0.13, "nr_samples": 10}
     nulls: ClassVar = {"random": 0.0}
     paper = "Ancona et al., 2018"
 

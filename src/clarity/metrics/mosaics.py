@@ -453,7 +453,7 @@ def _played(
         mosaics = _mosaics(batch, rows[part])
         shares = []
         for slot in range(targets.shape[1]):
-            maps = _maps(smaller, mosaics, targets[part, slot])
+            maps = smaller.explain_all(mosaics, targets[part, slot])
             broken[part] |= ~np.isfinite(maps).all(axis=(1, 2))
             maps = np.nan_to_num(maps, nan=0, posinf=0, neginf=0)
             flat[part] |= is_constant(maps)
@@ -508,19 +508,6 @@ def _scores(batch: Batch, mosaics: np.ndarray) -> np.ndarray:
         # Tokens of a larger image taken for those of several.
         raise MetricUnavailable(f"the network takes no mosaics of {shape} pixels")
     return found
-
-
-def _maps(batch: Batch, mosaics: np.ndarray, targets: np.ndarray) -> np.ndarray:
-    """Explain mosaics, or tell that the method works at one size of image only."""
-    try:
-        return batch.explain_all(mosaics, targets)
-    except torch.OutOfMemoryError:
-        raise
-    except RuntimeError as error:  # baselines that are training images do not fit a mosaic
-        shape = "x".join(map(str, mosaics.shape[2:]))
-        raise MetricUnavailable(
-            f"the method explains no mosaics of {shape} pixels: {_line(error)}"
-        ) from error
 
 
 def _line(error: Exception) -> str:
