@@ -77,7 +77,8 @@ metrics:
 ```
 
 `metrics: all` takes every metric that a dataset can have, with the arguments in the reference
-below. Metrics that yield more than a number keep it in the column `curve` of `scores.parquet`;
+below. A metric that needs the whole set compares all images whose maps it can judge, those too that
+`correct-only` leaves out of a comparison later. Metrics that yield more than a number keep it in the column `curve` of `scores.parquet`;
 the file's metadata (`curves`) say what its points are.
 
 ## Coverage
@@ -188,6 +189,12 @@ def coverage(known: dict[str, MetricInfo], rows: dict[str, Row]) -> list[str]:
     return lines
 
 
+def taken(metric: MetricInfo) -> str:
+    """Return the arguments that `metrics: all` gives, formulas as they are."""
+    said = dict(metric.moderate or {}).items()
+    return ", ".join(f"{key} {str(value).removeprefix('=')}" for key, value in said)
+
+
 def reference(known: dict[str, MetricInfo]) -> list[str]:
     """Return each metric in its own words."""
     lines = ["## Reference\n"]
@@ -206,7 +213,7 @@ def reference(known: dict[str, MetricInfo]) -> list[str]:
                 "of probabilities" if metric.softmax else "",
                 f"needs {', '.join(metric.needs)}" if metric.needs else "",
                 f"nulls {dict(metric.nulls)}" if metric.nulls else "",
-                f"`metrics: all` takes {dict(metric.moderate)}" if metric.moderate else "",
+                f"`metrics: all` takes {taken(metric)}" if metric.moderate else "",
                 metric.paper,
             ]
             words = textwrap.indent(inspect.getdoc(kind) or "", "  ").strip()

@@ -32,20 +32,27 @@ RANGES: tuple[tuple[str, Callable[[float], bool], frozenset[str]], ...] = (
         _words(
             "n_steps n_samples nr_samples nr_runs nr_steps n_perturb_samples features_in_step "
             "subset_size patch_size regions_evaluation k n_bins num_bins pos_per_bin neg_per_bin "
-            "centers_per_class sub_centers cells sliding_window_shapes strides"
+            "centers_per_class sub_centers cells sliding_window_shapes strides steps points corpus "
+            "nr_segments"
         ),
     ),
     (
         "a whole number of at least 2",
         lambda number: number >= 2 and number % 1 == 0,
-        _words("n_masks"),
+        _words("n_masks n grid targets"),
     ),
-    ("a number between 0 and 1", lambda number: 0 < number < 1, _words("kept")),
+    ("a number between 0 and 1", lambda number: 0 < number < 1, _words("kept share")),
+    ("a number of at least 0 and below 1", lambda number: 0 <= number < 1, _words("confidence")),
+    ("a share, at most 1", lambda number: 0 < number <= 1, _words("n_max_percentage")),
+    ("a percentage, below 100", lambda number: 0 < number < 100, _words("percentages")),
     ("a number of at least 0", lambda number: number >= 0, _words("stdevs alpha")),
     (
         "a number greater than 0",
         lambda number: number > 0,
-        _words("temperature scale softmax_scale eps epsilon gamma stabilizer kernel_width stdev"),
+        _words(
+            "temperature scale softmax_scale eps epsilon gamma stabilizer kernel_width stdev noise "
+            "noise_magnitude perturb_std"
+        ),
     ),
 )
 

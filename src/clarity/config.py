@@ -180,11 +180,12 @@ class Config(Section):
             datasets = DATASETS.validate_python(value.get("datasets", {}))
         except ValidationError:
             datasets = {}  # told with its place when the datasets are checked
-        having = (
+        masks, scenes, deletions = (
             [name for name, dataset in datasets.items() if getattr(dataset, has)]
             for has in ("has_masks", "has_scenes", "has_deletions")
         )
-        return {**value, "metrics": registry.every_metric(*having)}
+        side = max((dataset.side for dataset in datasets.values()), default=32)
+        return {**value, "metrics": registry.every_metric(masks, scenes, deletions, side**2)}
 
     @model_validator(mode="before")
     @classmethod

@@ -60,6 +60,7 @@ OTHERWISE: dict[tuple[str, str], object] = {
     ("InputInvariance", "direction"): "lower",  # a change, where Quantus asks for equality
     ("EfficientMPRT", "softmax"): False,  # for Quantus' extra scores of the model alone
     ("InputInvariance", "softmax"): False,  # it asks for no score; Quantus says None
+    ("SensitivityN", "softmax"): False,  # a probability is 0 whichever half of the pixels is left
     ("Completeness", "direction"): "lower",  # a gap, where Quantus asks for equality
     ("Completeness", "scale"): "none",  # the sum of a scaled map says nothing of the score
     ("RelevanceMassAccuracy", "sign"): "positive",  # a mass is one of positive parts

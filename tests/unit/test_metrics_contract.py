@@ -33,20 +33,15 @@ FITTED: dict[str, dict[str, object]] = {
     "Focus": {"confidence": 0.0},
     "TargetSensitivity": {"told_apart": False},
     "Consistency": {"cells": 1},  # of six images, all must share an explanation
-    "PixelFlipping": {"features_in_step": 32},
     "IROF": {"nr_segments": 25},
-    "FaithfulnessCorrelation": {"nr_runs": 8, "subset_size": 32},
-    "FaithfulnessEstimate": {"features_in_step": 24},
+    "FaithfulnessCorrelation": {"nr_runs": 8},
     "Infidelity": {"n_perturb_samples": 4, "perturb_patch_sizes": [4, 8]},
-    "Monotonicity": {"features_in_step": 24},
-    "MonotonicityCorrelation": {"features_in_step": 24, "nr_samples": 2},
-    "SensitivityN": {"features_in_step": 60, "nr_samples": 5},
     "Sufficiency": {"threshold": 0.98},
 }
 
 
 def recipe(name: str) -> MetricRecipe:
-    moderate = info(MetricRecipe(metric=name)).moderate or {}
+    moderate = registry.moderate(name, SIZE**2)
     return MetricRecipe(metric=name, **{**moderate, **FITTED.get(name, {})})
 
 

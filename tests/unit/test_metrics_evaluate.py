@@ -6,9 +6,11 @@ import metric_subjects as make
 import numpy as np
 import pytest
 import torch
+from explained import classifier
 from torch import nn
 
 from clarity.attribution.protocol import MethodUnavailable
+from clarity.attribution.targets import TargetFunction
 from clarity.metrics.batch import MetricUnavailable
 from clarity.metrics.evaluate import evaluate, unavailable
 from clarity.metrics.memory import Memory
@@ -288,3 +290,77 @@ def test_methods_that_explain_the_same_score_ask_for_it_once():
     assert memory.misses == memory.hits == 5
     expected = make.values(make.with_maps(make.subject(), second.maps), **recipe)
     np.testing.assert_array_equal(found[1], expected)
+
+
+def test_maps_of_all_classes_are_not_copied_where_all_images_are_judged(tmp_path, monkeypatch):
+    """Of many classes and large images, a copy for each metric would not fit into memory."""
+    code = """
+import numpy as np
+from clarity.metrics.batch import Scores
+
+SEEN = []
+
+
+class Watch:
+    category = "own"
+    direction = "none"
+
+    def __call__(self, batch):
+        SEEN.append(batch.stored)
+        return Scores(np.zeros(len(batch)))
+"""
+    (tmp_path / "watching.py").write_text(code)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    cell = make.subject()
+    make.score(cell, metric="watching:Watch")
+    import watching
+
+    assert np.shares_memory(watching.SEEN[0], cell.maps)
+
+
+@pytest.mark.parametrize("foil", ["runner-up", "others", "softmax"])
+def test_probabilities_are_those_of_the_score_without_its_foil(foil):
+    model = classifier(size=16)
+    scores = [TargetFunction(model, "logit", chosen) for chosen in (None, foil)]
+    whole = make.trained()
+    plain, contrasted = (
+        make.batch(replace(whole, model=score), softmax=True).scores(whole.images)
+        for score in scores
+    )
+    np.testing.assert_array_equal(contrasted, plain)
+    np.testing.assert_allclose(plain.sum(axis=1), 1, rtol=1e-5)
+    # Remembered apart from the scores with their foil.
+    memory = Memory()
+    batch = make.batch(replace(whole, model=scores[1], scores_memory=memory), softmax=True)
+    raw = replace(batch, softmax=False)
+    first = raw.scores(whole.images, remember=True)
+    np.testing.assert_array_equal(batch.scores(whole.images, remember=True), plain)
+    np.testing.assert_array_equal(raw.scores(whole.images, remember=True), first)
+    assert (memory.hits, memory.misses) == (1, 2)
+
+
+def test_metrics_get_as_many_images_at_a_time_as_a_call_takes_unless_they_are_about_the_set(
+    tmp_path, monkeypatch
+):
+    (tmp_path / "counting.py").write_text(
+        "import numpy as np\n"
+        "from clarity.metrics.batch import Curves, Scores\n"
+        "class Some:\n"
+        "    whole_set = False\n"
+        "    def __call__(self, batch):\n"
+        "        values = np.full(len(batch), len(batch), dtype=float)\n"
+        "        return Scores(values, Curves('id', (), [np.array([i]) for i in batch.ids]))\n"
+        "class All(Some):\n"
+        "    whole_set = True\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    maps = np.array(make.subject().maps)
+    maps[1] = 0
+    whole = replace(make.subject(), maps=maps)
+    some = make.score(whole, batch_size=2, metric="counting:Some")
+    every = make.score(whole, batch_size=2, metric="counting:All")
+    np.testing.assert_array_equal(some["value"], [2, np.nan, 2, 2, 2, 1])
+    np.testing.assert_array_equal(every["value"], [5, np.nan, 5, 5, 5, 5])
+    for frame in (some, every):
+        assert [None if c is None else c[0] for c in frame["curve"]] == [0, None, 2, 3, 4, 5]

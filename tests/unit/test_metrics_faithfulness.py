@@ -183,7 +183,7 @@ def test_a_model_that_sees_nothing_is_not_judged_by_its_rounding(recipe):
 
 def test_sensitivity_n_is_the_mean_of_a_correlation_for_each_size():
     cell = make.subject(n=3, size=SIZE)
-    frame = make.score(cell, metric="SensitivityN", features_in_step=20, nr_samples=6)
+    frame = make.score(cell, metric="SensitivityN", features_in_step=20, nr_samples=6, softmax=True)
     start = probabilities(cell, cell.images)
     maps = scaled(cell.maps[:, 0]).reshape(3, -1)
     generators = [np.random.RandomState(seed_of(row)) for row in range(3)]

@@ -429,3 +429,12 @@ def test_methods_that_know_training_images_or_rules_play_too(recipe, metric):
     if metric == "DiFull":
         # An exact method finds nothing beyond the cell.
         np.testing.assert_allclose(frame["value"], 1, atol=1e-5)
+
+
+@pytest.mark.parametrize("metric", ["GridPointingGame", "MosaicAccuracy", "Focus", "DiFull"])
+def test_scenes_are_no_part_of_a_mosaic(metric):
+    whole = make.trained(n=12)
+    mixed = replace(whole, single=np.arange(12) >= 4)  # the scenes come first
+    frame = make.score(mixed, metric=metric, images="scenes")
+    assert frame["status"].eq("unavailable").all()
+    assert frame["reason"].eq("a mosaic is made of single images, not of two-class scenes").all()

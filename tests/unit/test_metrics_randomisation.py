@@ -245,6 +245,16 @@ def test_batch_normalisation_loses_its_running_statistics():
         assert (layer.weight == 1).all()
 
 
+def test_attention_of_torch_loses_all_its_weights():
+    """Its queries, keys and values are one parameter, which only a private name resets."""
+    attention = nn.MultiheadAttention(8, 2)
+    names = [name for name, _ in randomisation.resettable(nn.ModuleDict({"a": attention}))]
+    assert names == ["a", "a.out_proj"]
+    before = attention.in_proj_weight.detach().clone()
+    randomisation._randomise(attention.requires_grad_(False), "a")
+    assert not torch.isclose(attention.in_proj_weight, before).any()
+
+
 def test_layers_of_one_shape_get_different_weights_that_are_the_same_in_every_run():
     torch.manual_seed(0)
     body = [nn.Linear(4, 4) for _ in range(3)]
@@ -427,6 +437,17 @@ def test_the_rise_of_complexity_is_known_for_known_histograms():
     expected = np.log(4) / entropy([255, 1]) - 1
     found = make.values(make.with_maps(cell, one), metric="EfficientMPRT")
     np.testing.assert_allclose(found, expected)
+
+
+def test_complexity_is_known_where_values_of_32_bits_leave_no_room_for_bins():
+    nearly = 1 + np.random.default_rng(0).integers(0, 40, (6, 16, 16)) * np.float32(1.2e-7)
+
+    def explain(model, images, classes):
+        return nearly.astype(np.float32)
+
+    frame = make.score(make.subject(explain=explain), metric="EfficientMPRT")
+    assert frame["status"].eq("ok").all()
+    np.testing.assert_array_equal(frame["value"], 0)
 
 
 def test_complexity_after_every_layer_ends_with_the_value():

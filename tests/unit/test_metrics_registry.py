@@ -73,13 +73,19 @@ def test_a_cost_follows_the_arguments_and_the_images():
     assert registry.cost(default, **shape).explained == 200
 
 
+@pytest.mark.parametrize("side", [28, 32, 224])
 @pytest.mark.parametrize("name", NAMES)
-def test_asking_for_all_metrics_bounds_what_an_image_costs(name):
-    moderate = MetricRecipe(metric=name, **(known(name).moderate or {}))
-    shape = {"pixels": 32**2, "channels": 3, "classes": 10, "layers": 12, "images": 64}
+def test_asking_for_all_metrics_bounds_what_an_image_costs_whatever_its_size(name, side):
+    moderate = MetricRecipe(metric=name, **registry.moderate(name, side**2))
+    shape = {"pixels": side**2, "channels": 3, "classes": 10, "layers": 12, "images": 64}
     found = registry.cost(moderate, **shape)
-    assert found.forward <= 130
-    assert found.explained <= 64
+    assert found.forward <= 100
+    assert found.explained <= 8
+
+
+def test_arguments_follow_the_size_of_the_largest_images():
+    small, large = (every_metric([], [], [], side**2)["pixel-flipping"] for side in (32, 224))
+    assert (small["features_in_step"], large["features_in_step"]) == (32, 1568)
 
 
 def test_all_metrics_are_for_the_datasets_that_can_have_them():

@@ -141,6 +141,7 @@ class TargetFunction(Score):
         self.model = model
         self.encoder = model.encoder
         self.target = target
+        self.foil = foil
         self._minus = _foil(foil, class_names)
         if target in ("knn", "similarity"):
             classes = model.shape.classes
@@ -149,6 +150,14 @@ class TargetFunction(Score):
             sizes = members.sum(dim=0).clamp_min(1)
             corpora = members.T @ model.references / sizes[:, None]
             self.register_buffer("corpora", corpora, persistent=False)
+
+    def extra_repr(self) -> str:
+        """Name what no weight tells."""
+        return f"target={self.target}, foil={self.foil}"
+
+    def without_foil(self, images: Tensor) -> Tensor:
+        """Score every class of every image for itself: calibrated, where the target is."""
+        return self._scores(self.encoder(self.normalised(images)), False)
 
     def normalised(self, images: Tensor) -> Tensor:
         """Subtract the training mean and divide by the standard deviation, channel by channel."""

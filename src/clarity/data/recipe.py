@@ -95,6 +95,12 @@ class Source(Training):
     ] = None
 
     @property
+    def side(self) -> int:
+        """Height and width of an image in pixels; 32, if only the files tell."""
+        size: int | None = getattr(self, "size", None)
+        return size or 32
+
+    @property
     def has_masks(self) -> bool:
         """Whether single test images come with masks of their objects."""
         return False

@@ -1,6 +1,6 @@
 """Axiomatic: owns Quantus' metrics of properties that an attribution should have exactly."""
 
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 
@@ -25,7 +25,9 @@ class Completeness:
     forward = "2"
     paper = "Sundararajan et al., 2017"
 
-    def __init__(self, perturb_baseline: str = "black") -> None:
+    def __init__(
+        self, perturb_baseline: Literal["black", "white", "mean", "uniform", "blur"] = "black"
+    ) -> None:
         """Choose the baseline; it should be the one that the maps were computed with, if any."""
         self.baseline = perturb_baseline
 
@@ -61,11 +63,14 @@ class NonSensitivity:
     sign = "absolute"
     softmax = True
     forward = "1 + ceil(pixels / features_in_step)"
-    moderate: ClassVar = {"features_in_step": 32}
+    moderate: ClassVar = {"features_in_step": "=ceil(pixels / 32)"}
     paper = "Nguyen and Rodríguez Martínez, 2020"
 
     def __init__(
-        self, eps: float = 1e-5, features_in_step: int = 1, perturb_baseline: str = "black"
+        self,
+        eps: float = 1e-5,
+        features_in_step: int = 1,
+        perturb_baseline: Literal["black", "white", "mean", "uniform", "blur"] = "black",
     ) -> None:
         """Choose what is about zero, how many pixels go at a time, and what takes their place."""
         self.eps = eps

@@ -1,9 +1,10 @@
 """Batches: own what a metric is given and what it gives back; the protocol of every metric.
 
-A metric is a class. It is built with the recipe's arguments and called with a `Batch`, all images
-of a cell that it is about; it returns `Scores`, one value an image. The value of an image must not
-depend on the other images of the batch, nor on their order, unless the class says ``whole_set =
-True``; a metric must leave the arrays that it is given as they are, and draw random numbers from
+A metric is a class. It is built with the recipe's arguments and called with a `Batch` of images
+that it is about: some of a cell's at a time, or all, if it says ``whole_set = True``. It returns
+`Scores`, one value an image. The value of an image must not
+depend on the other images of the batch, unless it is about the set, and never on their order; a
+metric must leave the arrays that it is given as they are, and draw random numbers from
 `Batch.generators` alone. What is known of a metric stands in its class attributes, which
 `clarity.metrics.registry` describes.
 """
@@ -81,7 +82,8 @@ class Batch:
         seeds: one seed an image for all random draws, the same for every loss, method and metric,
             so that metrics that draw alike meet the same noise.
         model: from images to the scores of all classes: the function that the maps explain.
-        softmax: whether `scores` are probabilities.
+        softmax: whether `scores` are probabilities: the softmax of the model's scores, without
+            their foil if they have one, since a difference of scores is not calibrated.
         explain: from a model, images [B, C, H, W] and classes [B] to signed maps [B, H, W]; the
             model is ``model`` or a changed copy of it.
         prepared: gives maps [B, H, W] the sign and scale that the metric's recipe asks for.
@@ -152,10 +154,11 @@ class Batch:
                 score: for images that do not depend on the maps.
         """
         parts = []
+        asked = np.array(self._foil_left_out)
         for part in self._parts(images):
             self.passes.forward += len(part)
             parts.append(
-                self.scores_memory.get(self.model, (part,), partial(self._run, part))
+                self.scores_memory.get(self.model, (part, asked), partial(self._run, part))
                 if remember
                 else self._run(part)
             )
@@ -238,8 +241,13 @@ class Batch:
     @torch.no_grad()
     def _run(self, images: np.ndarray) -> np.ndarray:
         tensor = torch.from_numpy(np.array(images, dtype=np.float32)).to(self._device())
-        found: np.ndarray = self.model(tensor).cpu().numpy()
+        score: Any = self.model.without_foil if self._foil_left_out else self.model
+        found: np.ndarray = score(tensor).cpu().numpy()
         return found
+
+    @property
+    def _foil_left_out(self) -> bool:
+        return self.softmax and getattr(self.model, "foil", None) is not None
 
     def _device(self) -> torch.device:
         return next((p.device for p in self.model.parameters()), torch.device("cpu"))

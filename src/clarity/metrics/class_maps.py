@@ -53,7 +53,7 @@ class ClassSwapDeletion:
     def __init__(
         self,
         share: float = 0.1,
-        perturb_baseline: str = "black",
+        perturb_baseline: Literal["black", "white", "mean", "uniform", "blur"] = "black",
         unit: Literal["span", "score"] = "span",
         foil: Literal["runner-up", "least-likely"] = "runner-up",
     ) -> None:
@@ -96,9 +96,10 @@ class ContrastiveDeletion:
     "'Why Not Other Classes?'", for the contrast, and Petsiuk et al., 2018, "RISE", for the areas.
     Chance is the same order moved round the image by a random distance: unrelated to the image, and
     as patchy. With t the share of pixels removed, the value is the integral over [0, 1] of
-    m_moved(t) - m_map(t) by trapezoids, divided by the model's own span of the margin for the image, the
-    largest minus the smallest on both curves. So it is in [-1, 1] and the same for scores a * g.
-    Unit "start" divides by m(0) instead, and then images whose label does not lead have no value.
+    m_moved(t) - m_map(t) by trapezoids, divided by the model's own span of the margin for the
+    image, the largest minus the smallest on both curves. So it is in [-1, 1] and the same for
+    scores a * g. Unit "start" divides by m(0) instead, and then images whose label does not lead
+    have no value.
 
     Higher is better. Random maps: 0 on average. Agnostic maps: exactly 0, since all pixels are tied
     and tied pixels go in one order. Perfect maps: large. The curve is the gain at each t.
@@ -107,7 +108,7 @@ class ContrastiveDeletion:
     category = "contrastivity"
     direction = "higher"
     scale = "none"
-    forward = "1 + 2 * steps + (foil == 'least-likely')"
+    forward = "2 * steps + (foil == 'least-likely')"
     explained = "1 * (foil == 'least-likely')"
     nulls: ClassVar = {"random": 0.0, "agnostic": 0.0}
     paper = "after Wang and Wang, 2022"
@@ -117,7 +118,7 @@ class ContrastiveDeletion:
     def __init__(
         self,
         steps: int = 16,
-        perturb_baseline: str = "black",
+        perturb_baseline: Literal["black", "white", "mean", "uniform", "blur"] = "black",
         unit: Literal["span", "start"] = "span",
         foil: Literal["runner-up", "least-likely"] = "runner-up",
     ) -> None:
@@ -179,7 +180,7 @@ class CorpusContrast:
 
     category = "contrastivity"
     direction = "higher"
-    forward = "1 + 2 * steps + (foil == 'least-likely')"
+    forward = "2 * steps + (foil == 'least-likely')"
     nulls: ClassVar = {"random": 0.0}
     paper = "Lin et al., 2023"
 
@@ -187,7 +188,7 @@ class CorpusContrast:
         self,
         mode: Literal["deletion", "insertion"] = "deletion",
         steps: int = 16,
-        perturb_baseline: str = "black",
+        perturb_baseline: Literal["black", "white", "mean", "uniform", "blur"] = "black",
         corpus: int = 100,
         foil: Literal["runner-up", "least-likely", "others"] = "runner-up",
     ) -> None:
@@ -269,6 +270,8 @@ class MapClassifier:
 
     category = "contrastivity"
     direction = "higher"
+    # Maps without a pattern are left out class by class: the folds are the same for all losses.
+    constant_maps = True
     whole_set = True
     verdict = True
     explained = "min(targets or classes, classes) * (1 - 2 / classes)"
@@ -446,8 +449,10 @@ class MapSilhouette:
     and 1 - cosine of embeddings. The value is that of the maps; the curve has it and, second, that
     of the embeddings.
 
-    Higher is better, in [-1, 1]. Random maps: 0 on average. Agnostic maps: what pictures of a class
-    share, so it carries no verdict and is read beside that of an agnostic method. Perfect maps: 1.
+    Higher is better, in [-1, 1]. Random maps: below 0, since b is the least of several means, and
+    the more so the fewer images a class has; compare only equal sets. Agnostic maps: what pictures
+    of a class share, so it carries no verdict and is read beside that of an agnostic method.
+    Perfect maps: 1.
     """
 
     category = "contrastivity"

@@ -195,10 +195,12 @@ def _batch(
         signed = with_sign(maps, known.sign)
         return scaled(signed) if known.scale == "max" else signed
 
-    masks = None if subject.masks is None else subject.masks[images]
+    # All of them are not copied: with maps of all classes, copies would not fit into memory.
+    rows = slice(None) if len(images) == len(subject.images) else images
+    masks = None if subject.masks is None else subject.masks[rows]
     alone = np.flatnonzero(subject.single)
     return Batch(
-        images=subject.images[images],
+        images=subject.images[rows],
         ids=images,
         maps=prepared(subject.maps[images, 0]),
         foil_maps=prepared(subject.maps[images, 1]),
@@ -206,8 +208,8 @@ def _batch(
         foils=subject.classes[images, 1],
         masks=None if masks is None else masks[:, 0],
         foil_masks=None if masks is None else masks[:, 1],
-        without=None if subject.without is None else subject.without[images],
-        stored=subject.maps[images],
+        without=None if subject.without is None else subject.without[rows],
+        stored=subject.maps[rows],
         stored_classes=subject.classes[images],
         pool=Pool(subject.images[alone], subject.classes[alone, 0], alone),
         seeds=seeds,
@@ -241,16 +243,21 @@ def _score(batch: Batch, stored: np.ndarray, recipe: MetricRecipe, known: Metric
         if known.sign == "positive":
             without_positive = constant & ~is_constant(stored)
     rows = np.flatnonzero(~(broken | constant))
-    if len(rows):
-        found = metric(batch.rows(rows))
-        scores.values[rows] = found.values
-        scores.reasons = {int(rows[row]): reason for row, reason in found.reasons.items()}
-        scores.unavailable = {int(rows[row]) for row in found.unavailable}
+    # As many images at a time as a call of the model takes, so that what a metric holds of each
+    # fits into memory, however many there are.
+    size = max(1, len(rows) if known.whole_set else batch.batch_size)
+    for start in range(0, len(rows), size):
+        part = rows[start : start + size]
+        found = metric(batch if len(part) == len(batch) else batch.rows(part))
+        scores.values[part] = found.values
+        scores.reasons |= {int(part[row]): reason for row, reason in found.reasons.items()}
+        scores.unavailable |= {int(part[row]) for row in found.unavailable}
         if found.curves is not None:
-            spread = [np.zeros(0)] * len(batch)
-            for row, curve in zip(rows, found.curves.values, strict=True):
-                spread[row] = curve
-            scores.curves = Curves(found.curves.axis, found.curves.at, spread)
+            if scores.curves is None:
+                nothing = [np.zeros(0)] * len(batch)
+                scores.curves = Curves(found.curves.axis, found.curves.at, nothing)
+            for row, curve in zip(part, found.curves.values, strict=True):
+                scores.curves.values[row] = curve
     return (
         scores.leave_out(constant, "constant map")
         .leave_out(without_positive, "no positive mass")

@@ -6,7 +6,7 @@ removes channel values. Where what is removed does not depend on the maps, all m
 """
 
 from collections.abc import Iterable
-from typing import ClassVar
+from typing import ClassVar, Literal
 
 import numpy as np
 from scipy.spatial.distance import cdist
@@ -31,7 +31,7 @@ class FaithfulnessCorrelation:
     category = "faithfulness"
     direction = "higher"
     forward = "1 + nr_runs"
-    moderate: ClassVar = {"nr_runs": 50, "subset_size": 64}
+    moderate: ClassVar = {"nr_runs": 50, "subset_size": "=ceil(pixels / 16)"}
     nulls: ClassVar = {"random": 0.0}
     paper = "Bhatt et al., 2020"
 
@@ -39,7 +39,7 @@ class FaithfulnessCorrelation:
         self,
         nr_runs: int = 100,
         subset_size: int = 224,
-        perturb_baseline: str = "black",
+        perturb_baseline: Literal["black", "white", "mean", "uniform", "blur"] = "black",
     ) -> None:
         """Draw ``nr_runs`` subsets of ``subset_size`` pixels."""
         self.runs = nr_runs
@@ -78,11 +78,15 @@ class FaithfulnessEstimate:
     category = "faithfulness"
     direction = "higher"
     forward = "1 + ceil(pixels / features_in_step)"
-    moderate: ClassVar = {"features_in_step": 32}
+    moderate: ClassVar = {"features_in_step": "=ceil(pixels / 32)"}
     nulls: ClassVar = {"random": 0.0}
     paper = "Alvarez-Melis and Jaakkola, 2018"
 
-    def __init__(self, features_in_step: int = 1, perturb_baseline: str = "black") -> None:
+    def __init__(
+        self,
+        features_in_step: int = 1,
+        perturb_baseline: Literal["black", "white", "mean", "uniform", "blur"] = "black",
+    ) -> None:
         """Remove ``features_in_step`` pixels at a time."""
         self.size = features_in_step
         self.baseline = perturb_baseline
@@ -120,7 +124,6 @@ class Infidelity:
     category = "faithfulness"
     direction = "lower"
     scale = "none"
-    # Formulas have no `len`.
     forward = "1 + n_perturb_samples * len(perturb_patch_sizes or [4])"
     moderate: ClassVar = {"n_perturb_samples": 32}
     paper = "Yeh et al., 2019"
@@ -129,7 +132,7 @@ class Infidelity:
         self,
         perturb_patch_sizes: list[int] | None = None,
         n_perturb_samples: int = 10,
-        perturb_baseline: str = "black",
+        perturb_baseline: Literal["black", "white", "mean", "uniform", "blur"] = "black",
         indicator: bool = False,
         optimal_scale: bool = False,
     ) -> None:
@@ -185,11 +188,14 @@ class Monotonicity:
     sign = "absolute"
     softmax = True
     forward = "ceil(pixels / features_in_step)"
-    moderate: ClassVar = {"features_in_step": 32, "share": True}
+    moderate: ClassVar = {"features_in_step": "=ceil(pixels / 32)", "share": True}
     paper = "Arya et al., 2019"
 
     def __init__(
-        self, features_in_step: int = 1, perturb_baseline: str = "black", share: bool = False
+        self,
+        features_in_step: int = 1,
+        perturb_baseline: Literal["black", "white", "mean", "uniform", "blur"] = "black",
+        share: bool = False,
     ) -> None:
         """Put ``features_in_step`` pixels in at a time."""
         self.size = features_in_step
@@ -241,14 +247,14 @@ class MonotonicityCorrelation:
     forward = (
         "1 + ceil(pixels / features_in_step) * (nr_samples if perturb_baseline == 'uniform' else 1)"
     )
-    moderate: ClassVar = {"features_in_step": 64, "nr_samples": 2}
+    moderate: ClassVar = {"features_in_step": "=ceil(pixels / 16)", "nr_samples": 2}
     paper = "Nguyen and Rodriguez Martinez, 2020"
 
     def __init__(
         self,
         nr_samples: int = 100,
         features_in_step: int = 1,
-        perturb_baseline: str = "uniform",
+        perturb_baseline: Literal["black", "white", "mean", "uniform", "blur"] = "uniform",
     ) -> None:
         """Change ``features_in_step`` pixels at a time, ``nr_samples`` times if at random."""
         self.random = perturb_baseline == "uniform"
@@ -294,9 +300,9 @@ class SensitivityN:
     ``nr_samples`` random subsets of n pixels of the sum of the map with g(x) - g(x with the subset
     at the baseline). n goes from ``features_in_step`` to ``n_max_percentage`` (a share) of the
     pixels, ``features_in_step`` at a time. The value is the mean over those n that have a
-    correlation, the curve is all of them, NaN where all subsets have the same sum or drop: where a
-    probability, Quantus' choice here, is 0 whichever half of the pixels is left. In [-1, 1], higher
-    is better.
+    correlation, the curve is all of them, NaN where all subsets have the same sum or drop. In
+    [-1, 1], higher is better. The score is no probability: of a random half of the pixels left,
+    that is 0 whichever half it is, and more often so for the surer losses.
 
     Quantus' is another quantity: it removes pixels in the order of the map, sums the relevance of
     the last step alone, correlates over the *images* of a batch, so that no image has a value, and
@@ -305,9 +311,12 @@ class SensitivityN:
 
     category = "faithfulness"
     direction = "higher"
-    softmax = True
     forward = "1 + nr_samples * floor(floor(n_max_percentage * pixels) / features_in_step)"
-    moderate: ClassVar = {"features_in_step": 32, "n_max_percentage": 0.13, "nr_samples": 10}
+    moderate: ClassVar = {
+        "features_in_step": "=ceil(pixels / 32)",
+        "n_max_percentage": 0.13,
+        "nr_samples": 10,
+    }
     nulls: ClassVar = {"random": 0.0}
     paper = "Ancona et al., 2018"
 
@@ -315,7 +324,7 @@ class SensitivityN:
         self,
         n_max_percentage: float = 0.8,
         features_in_step: int = 1,
-        perturb_baseline: str = "black",
+        perturb_baseline: Literal["black", "white", "mean", "uniform", "blur"] = "black",
         nr_samples: int = 100,
     ) -> None:
         """Draw ``nr_samples`` subsets of each size."""

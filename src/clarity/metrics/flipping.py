@@ -35,13 +35,15 @@ class PixelFlipping:
     direction = "lower"
     softmax = True
     forward = "1 + ceil(pixels / features_in_step)"
-    moderate: ClassVar = {"features_in_step": 32}
+    moderate: ClassVar = {"features_in_step": "=ceil(pixels / 32)"}
     paper = "Bach et al., 2015"
 
     def __init__(
         self,
         features_in_step: int = 1,
-        perturb_baseline: str = "black",
+        perturb_baseline: Literal[
+            "black", "white", "mean", "uniform", "blur", "noisy-linear"
+        ] = "black",
         return_auc_per_sample: bool = True,
     ) -> None:
         """Remove ``features_in_step`` pixels at a time, putting the baseline in their place.
@@ -83,10 +85,16 @@ class Selectivity:
     direction = "lower"
     softmax = True
     forward = "1 + ceil(side / patch_size) ** 2"
-    moderate: ClassVar = {"patch_size": 8}
+    moderate: ClassVar = {"patch_size": "=ceil(side / 4)"}
     paper = "Montavon et al., 2018"
 
-    def __init__(self, patch_size: int = 8, perturb_baseline: str = "black") -> None:
+    def __init__(
+        self,
+        patch_size: int = 8,
+        perturb_baseline: Literal[
+            "black", "white", "mean", "uniform", "blur", "noisy-linear"
+        ] = "black",
+    ) -> None:
         """Remove patches of ``patch_size`` pixels a side; those at the edge may be smaller."""
         self.patch = _at_least_one("patch_size", patch_size)
         self.baseline = perturb_baseline
@@ -124,7 +132,7 @@ class RegionPerturbation:
     directions = ("order", {"morf": "higher", "lerf": "lower", "random": "none"})
     softmax = True
     forward = "1 + min(regions_evaluation, ceil(side / patch_size) ** 2)"
-    moderate: ClassVar = {"patch_size": 8, "regions_evaluation": 32}
+    moderate: ClassVar = {"patch_size": "=ceil(side / 4)", "regions_evaluation": 32}
     paper = "Samek et al., 2017"
 
     def __init__(
@@ -132,7 +140,9 @@ class RegionPerturbation:
         patch_size: int = 8,
         order: Literal["morf", "lerf", "random"] = "morf",
         regions_evaluation: int = 100,
-        perturb_baseline: str = "black",
+        perturb_baseline: Literal[
+            "black", "white", "mean", "uniform", "blur", "noisy-linear"
+        ] = "black",
     ) -> None:
         """Remove up to ``regions_evaluation`` regions of ``patch_size`` pixels a side.
 
@@ -192,7 +202,9 @@ class IROF:
     def __init__(
         self,
         segmentation_method: Literal["slic", "felzenszwalb"] = "slic",
-        perturb_baseline: str = "mean",
+        perturb_baseline: Literal[
+            "black", "white", "mean", "uniform", "blur", "noisy-linear"
+        ] = "mean",
         nr_segments: int = 100,
     ) -> None:
         """Cut images by SLIC or Felzenszwalb's method.
@@ -368,7 +380,9 @@ class NormalisedAopc:
         self,
         grid: int = 4,
         search: Literal["greedy", "exact"] = "greedy",
-        perturb_baseline: str = "black",
+        perturb_baseline: Literal[
+            "black", "white", "mean", "uniform", "blur", "noisy-linear"
+        ] = "black",
     ) -> None:
         """Order grid x grid regions, and search the limits in one of two ways.
 

@@ -176,7 +176,7 @@ class TopKIntersection:
     direction = "higher"
     needs_masks = True
     # The default is nearly all of 32x32 pixels.
-    moderate: ClassVar = {"k": 50}
+    moderate: ClassVar = {"k": "=ceil(pixels / 20)"}
     paper = "Theiner et al., 2022"
 
     def __init__(self, k: int = 1000, concept_influence: bool = False) -> None:

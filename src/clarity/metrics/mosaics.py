@@ -415,7 +415,13 @@ def _each(batch: Batch, draw: Draw) -> np.ndarray:
 
 
 def _own(batch: Batch) -> np.ndarray:
-    """Return each image's row in the pool, whose ids ascend: int64 [N]."""
+    """Return each image's row in the pool, whose ids ascend: int64 [N].
+
+    Raises:
+        MetricUnavailable: if the images are scenes, which are no part of a mosaic.
+    """
+    if not np.isin(batch.ids, batch.pool.ids).all():
+        raise MetricUnavailable("a mosaic is made of single images, not of two-class scenes")
     return np.searchsorted(batch.pool.ids, batch.ids)
 
 
@@ -498,8 +504,8 @@ def _scores(batch: Batch, mosaics: np.ndarray) -> np.ndarray:
     shape = "x".join(map(str, mosaics.shape[2:]))
     try:
         found = batch.scores(mosaics, remember=True)
-    except torch.OutOfMemoryError:
-        raise
+    except (torch.OutOfMemoryError, torch.AcceleratorError):
+        raise  # they are RuntimeErrors, and no shape's fault
     except (AssertionError, RuntimeError) as error:  # torch's and timm's ways to refuse a shape
         raise MetricUnavailable(
             f"the network takes no mosaics of {shape} pixels: {_line(error)}"

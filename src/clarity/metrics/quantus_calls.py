@@ -91,8 +91,8 @@ def mended() -> Iterator[None]:
 
     `assert_attributions` refuses a map alone that it lets pass beside others: one below zero
     everywhere, or a perturbed image's map of zeros. It also makes a Python set of all values, which
-    takes minutes on a thousand large maps. The other check compares every image with every perturbed copy, to
-    warn.
+    takes minutes on a thousand large maps. The other check compares every image with every
+    perturbed copy, to warn.
     """
     checks = (
         (quantus_asserts, "assert_attributions"),

@@ -21,9 +21,6 @@ from clarity.metrics.batch import Batch, Curves, MetricUnavailable, Scores, is_c
 from clarity.metrics.similarity import similarity_named
 from clarity.seeds import derive_seed
 
-Similarity = Literal["ssim", "spearman", "cosine"]
-LayerOrder = Literal["top_down", "bottom_up", "independent"]
-
 
 class RandomLogit:
     """How alike the map of the label is to that of a random other class; lower is better.
@@ -41,7 +38,7 @@ class RandomLogit:
     nulls: ClassVar = {"agnostic": 1.0}
     paper = "Sixt et al., 2020"
 
-    def __init__(self, similarity: Similarity = "ssim") -> None:
+    def __init__(self, similarity: Literal["ssim", "spearman", "cosine"] = "ssim") -> None:
         """Choose the similarity: 2-D SSIM, rank correlation or cosine.
 
         Raises:
@@ -101,10 +98,10 @@ class MPRT:
 
     def __init__(
         self,
-        layer_order: LayerOrder = "top_down",
+        layer_order: Literal["top_down", "bottom_up", "independent"] = "top_down",
         return_last_correlation: bool = False,
         skip_layers: bool = False,
-        similarity: Similarity = "spearman",
+        similarity: Literal["ssim", "spearman", "cosine"] = "spearman",
         points: int | None = None,
     ) -> None:
         """Choose the layers and the similarity.
@@ -164,12 +161,12 @@ class SmoothMPRT:
 
     def __init__(
         self,
-        layer_order: LayerOrder = "bottom_up",
+        layer_order: Literal["top_down", "bottom_up", "independent"] = "bottom_up",
         nr_samples: int = 50,
         noise_magnitude: float = 0.1,
         return_last_correlation: bool = False,
         skip_layers: bool = False,
-        similarity: Similarity = "spearman",
+        similarity: Literal["ssim", "spearman", "cosine"] = "spearman",
         points: int | None = None,
     ) -> None:
         """Choose the noise, the layers and the similarity.
@@ -254,7 +251,10 @@ class EfficientMPRT:
     paper = "Hedström et al., 2023"
 
     def __init__(
-        self, layer_order: LayerOrder = "bottom_up", skip_layers: bool = True, n_bins: int = 100
+        self,
+        layer_order: Literal["top_down", "bottom_up"] = "bottom_up",
+        skip_layers: bool = True,
+        n_bins: int = 100,
     ) -> None:
         """Choose the layers and the number of bins.
 
@@ -287,7 +287,8 @@ class EfficientMPRT:
 
     def _complexity(self, maps: np.ndarray) -> np.ndarray:
         """Return the entropy of the histogram of each map, in nats: [N]."""
-        counts = [np.histogram(values, bins=self._bins)[0] for values in maps]
+        # In 64 bits: between 32-bit values that are nearly alike there is no room for the bins.
+        counts = [np.histogram(values, bins=self._bins)[0] for values in maps.astype(np.float64)]
         return np.asarray(entropy(np.array(counts).reshape(len(maps), self._bins), axis=1))
 
 
@@ -386,9 +387,17 @@ def _randomise(layer: Any, name: str) -> None:
     with torch.random.fork_rng(devices=[]):
         fresh = copy.deepcopy(layer).cpu()
         torch.default_generator.manual_seed(derive_seed("randomisation", name))
-        fresh.reset_parameters()
+        _reset(fresh)
     # In place, so that what the model's memory knows of it is known to be out of date.
     layer.load_state_dict(fresh.state_dict())
+
+
+def _reset(layer: Any) -> None:
+    """Let a layer draw its weights."""
+    if isinstance(layer, nn.MultiheadAttention):
+        layer._reset_parameters()  # torch gives it no public name
+    else:
+        layer.reset_parameters()
 
 
 def resettable(model: nn.Module) -> list[tuple[str, nn.Module]]:
@@ -411,5 +420,5 @@ def resettable(model: nn.Module) -> list[tuple[str, nn.Module]]:
         (f"{prefix}{name}", module)
         for prefix, part in parts
         for name, module in part.named_modules()
-        if hasattr(module, "reset_parameters")
+        if hasattr(module, "reset_parameters") or isinstance(module, nn.MultiheadAttention)
     ]

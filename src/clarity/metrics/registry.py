@@ -45,7 +45,8 @@ class MetricInfo:
         nulls: what it gives maps that are worth nothing, where theory tells: "random" for
             independent noise, on average over images, and "agnostic", exactly, for one map of all
             classes.
-        moderate: arguments that bound its cost, for a grid that asks for all metrics.
+        moderate: arguments that bound its cost, for a grid that asks for all metrics; a text that
+            begins with "=" is a formula of pixels and side, see `moderate`.
         paper: where it comes from.
     """
 
@@ -157,17 +158,31 @@ def cost(
         "max": max,
         "len": len,
     }
-    # The formulas are CLarity's own or those of a class that the user lets run anyway.
-    return Cost(
-        *(
-            float(eval(text, {"__builtins__": {}}, names))
-            for text in (known.forward, known.explained)
-        )
-    )
+    return Cost(*(float(_formula(text, names)) for text in (known.forward, known.explained)))
+
+
+def moderate(metric: str, pixels: int) -> dict[str, Any]:
+    """Return arguments of a metric that bound its cost on images of so many pixels."""
+    names = {"pixels": pixels, "side": math.isqrt(pixels), "ceil": math.ceil}
+    said = info(MetricRecipe(metric=metric)).moderate or {}
+    return {
+        key: _formula(value[1:], names)
+        if isinstance(value, str) and value.startswith("=")
+        else value
+        for key, value in said.items()
+    }
+
+
+def _formula(text: str, names: Mapping[str, Any]) -> Any:
+    """Compute a formula: CLarity's own, or of a class of the user's, whose code runs anyway."""
+    return eval(text, {"__builtins__": {}}, dict(names))
 
 
 def every_metric(
-    masks: Collection[str], scenes: Collection[str], deletions: Collection[str]
+    masks: Collection[str],
+    scenes: Collection[str],
+    deletions: Collection[str],
+    pixels: int = 32 * 32,
 ) -> dict[str, dict[str, Any]]:
     """Return a recipe of every metric, of moderate cost, named by its class in lower case.
 
@@ -175,6 +190,7 @@ def every_metric(
         masks: the datasets with masks of single images' objects.
         scenes: those with two-class scenes.
         deletions: those whose scenes come without one of their objects too.
+        pixels: of the largest images, for arguments that follow their size.
 
     Returns:
         Recipes as a config has them; metrics that no dataset can have are left out.
@@ -191,7 +207,7 @@ def every_metric(
             fit = masks
         if fit is not None and not fit:
             continue
-        recipe = {"metric": name, **(known.moderate or {})}
+        recipe = {"metric": name, **moderate(name, pixels)}
         recipes[_kebab(name)] = recipe if fit is None else {**recipe, "datasets": list(fit)}
     return recipes
 

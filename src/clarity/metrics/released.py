@@ -65,7 +65,7 @@ class ReleasedPixelFlipping:
         "ceil(pixels * (channels if unit == 'values' else 1) / features_in_step)"
         " + (1 if relative or untouched else 0)"
     )
-    moderate: ClassVar = {"features_in_step": 96}
+    moderate: ClassVar = {"features_in_step": "=ceil(3 * pixels / 32)"}
     paper = "Arrighi et al., 2026, as released"
 
     def __init__(

@@ -303,7 +303,7 @@ class Continuity:
     def __init__(
         self,
         nr_steps: int = 28,
-        perturb_baseline: str = "black",
+        perturb_baseline: Literal["black", "white", "mean", "uniform", "blur"] = "black",
         return_nan_when_prediction_changes: bool = False,
     ) -> None:
         """Take at most ``nr_steps`` shifts, putting the baseline where the image has left."""

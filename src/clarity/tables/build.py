@@ -28,8 +28,10 @@ from clarity.tables.load import (
 )
 from clarity.tables.measures import GROUPS, is_single_severity, place
 
-#: A reason that holds this word says that the map had one value everywhere.
-CONSTANT = "constant"
+#: The reasons of scores that are none because the map had nothing to judge, and because that of the
+#: foil had.
+EMPTY_MAPS = ("constant map", "no positive mass")
+EMPTY_FOILS = ("constant foil map",)
 
 #: No metric is a setting of something.
 NO_FAMILIES: Mapping[str, str] = {}
@@ -135,14 +137,14 @@ def summary_table(
         mean=("mean", "mean"),
         sd=("mean", "std"),
     )
-    constant_reasons = [r for r in scores["reason"].cat.categories if CONSTANT in r.lower()]
     flags = pd.DataFrame(
         {
             "n_rows": True,
             "n_nan": status == "nan",
             "n_unavailable": status == "unavailable",
             "n_incorrect": ok & ~counted,
-            "n_constant": scores["reason"].isin(constant_reasons),
+            "n_constant": scores["reason"].isin(EMPTY_MAPS),
+            "n_constant_foil": scores["reason"].isin(EMPTY_FOILS),
         }
     )
     counts = flags.groupby([scores[axis] for axis in axes], observed=True).sum()
@@ -151,6 +153,7 @@ def summary_table(
     numbers = ["n_runs", "n_images", "n_nan", "n_unavailable", "n_incorrect"]
     frame[numbers] = frame[numbers].fillna(0).astype(np.int64)
     frame["constant_maps"] = frame["n_constant"] / frame["n_rows"]
+    frame["constant_foils"] = frame["n_constant_foil"] / frame["n_rows"]
     frame["category"] = [metrics[metric].category for metric in frame["metric"]]
     frame["direction"] = [metrics[metric].direction for metric in frame["metric"]]
     # Rank 1 is the best loss; where no value is better than another there is no rank.
@@ -171,6 +174,7 @@ def summary_table(
             "n_unavailable",
             "n_incorrect",
             "constant_maps",
+            "constant_foils",
             "rank",
         ]
     ]
