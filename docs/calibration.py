@@ -52,9 +52,9 @@ How to read it:
 - **bold**: neither noise nor agnostic maps can win, so the metric may carry a verdict; the others
   that give both the null are reported beside them.
 - A metric may have something against the truth itself. Here these put noise before the oracle at
-  32x32: {wrong}. Similarities do so by nature; IROF since its superpixels of noisy pictures are
-  one or two; Monotonicity since, in probabilities, pixels that speak for other classes come in
-  before those of the class.
+  32x32: {wrong}. IROF does since its superpixels of
+  noisy pictures are one or two; the others since, by default, they follow probabilities, in which
+  pixels that speak for other classes count too. Of the similarities noise is as good as the truth.
 """
 
 

@@ -78,8 +78,8 @@ metrics:
 
 `metrics: all` takes every metric that a dataset can have, with the arguments in the reference
 below. A metric that needs the whole set compares all images whose maps it can judge, those too that
-`correct-only` leaves out of a comparison later. Metrics that yield more than a number keep it in the column `curve` of `scores.parquet`;
-the file's metadata (`curves`) say what its points are.
+`correct-only` leaves out of a comparison later. Metrics that yield more than a number keep it in
+the column `curve` of `scores.parquet`; the file's metadata (`curves`) say what its points are.
 
 ## Coverage
 

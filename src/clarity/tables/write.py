@@ -84,8 +84,8 @@ COLUMNS: dict[str, dict[str, str]] = {
         "n_unavailable": "number of scores without a map to score (status unavailable)",
         "n_incorrect": "number of scores that are ok, but left out by correct-only. n_images, "
         "n_nan, n_unavailable and n_incorrect add up to all scores",
-        "constant_maps": "share of all scores that failed because the map has one value everywhere, "
-        "or no positive one where only those count",
+        "constant_maps": "share of all scores that failed because the map has one value "
+        "everywhere, or no positive one where only those count",
         "constant_foils": "share that failed because the map of the foil has one value everywhere: "
         "such maps are counted here and never compared as if they were maps",
         "rank": "rank of the loss by its mean within dataset, method and metric; 1 is best, ties "
