@@ -50,7 +50,13 @@ def test_what_a_metric_needs_follows_from_what_it_says(name):
         assert found.needs_masks
     if found.needs_deletions:
         assert found.needs_scenes
-    assert found.explains == (found.explained != "0")
+    assert not (found.explained == "0" and found.explains)
+
+
+def test_whether_a_metric_explains_depends_on_its_arguments():
+    assert not known("ClassSwapDeletion").explains
+    assert known("ClassSwapDeletion", foil="least-likely").explains
+    assert known("MaxSensitivity").explains
 
 
 def test_any_metric_can_be_asked_for_on_scenes():

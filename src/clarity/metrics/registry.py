@@ -37,7 +37,8 @@ class MetricInfo:
         needs_deletions: whether it needs scenes from which one object can be taken exactly.
         constant_maps: whether a constant map has a value; otherwise it is counted, not scored.
         whole_set: whether an image's value depends on the other images of the evaluation set.
-        explains: whether it asks the method for maps beyond those that are stored.
+        explains: whether, with the recipe's arguments, it asks the method for maps beyond those of
+            label and runner-up.
         verdict: whether noise cannot win it, so that it may carry a verdict on contrastivity.
         forward: images that the model scores for one image, a formula of the metric's arguments and
             of pixels, channels, classes, layers and images (see `cost`).
@@ -69,11 +70,7 @@ class MetricInfo:
     nulls: Mapping[str, float] | None = None
     moderate: Mapping[str, Any] | None = None
     paper: str = ""
-
-    @property
-    def explains(self) -> bool:
-        """Whether it asks the method for maps beyond those that are stored."""
-        return self.explained != "0"
+    explains: bool = False
 
     @property
     def needs(self) -> list[str]:
@@ -89,7 +86,7 @@ class MetricInfo:
 
 
 #: What a class may say of itself.
-_SAID = {field.name for field in fields(MetricInfo)} - {"metric"}
+_SAID = {field.name for field in fields(MetricInfo)} - {"metric", "explains"}
 
 
 def info(recipe: MetricRecipe) -> MetricInfo:
@@ -117,7 +114,9 @@ def info(recipe: MetricRecipe) -> MetricInfo:
         if getattr(recipe, key) is not None
     }
     result = replace(MetricInfo(**known), **chosen)
-    return replace(result, needs_scenes=result.images == "scenes")
+    anything = {"pixels": 64, "channels": 3, "classes": 9, "layers": 9, "images": 9}
+    maps = _formula(result.explained, _names(found, recipe, **anything))
+    return replace(result, needs_scenes=result.images == "scenes", explains=maps > 0)
 
 
 @dataclass(frozen=True)
@@ -142,23 +141,28 @@ def cost(
         images: of the evaluation set, over which what is done once is shared out.
     """
     known = info(recipe)
-    taken = catalogue.find("metrics", recipe.metric).parameters
-    names = {
-        **{k: p.default for k, p in taken.items() if p.default not in (p.empty, NO_VALUE)},
-        **recipe.arguments,
-        "pixels": pixels,
-        "channels": channels,
-        "classes": classes,
-        "layers": layers,
-        "images": images,
-        "side": math.isqrt(pixels),
-        "ceil": math.ceil,
-        "floor": math.floor,
-        "min": min,
-        "max": max,
-        "len": len,
-    }
+    names = _names(
+        catalogue.find("metrics", recipe.metric),
+        recipe,
+        pixels=pixels,
+        channels=channels,
+        classes=classes,
+        layers=layers,
+        images=images,
+    )
     return Cost(*(float(_formula(text, names)) for text in (known.forward, known.explained)))
+
+
+def _names(found: catalogue.ClassInfo, recipe: MetricRecipe, **sizes: int) -> dict[str, Any]:
+    """Return what a formula may name: the metric's arguments, sizes and a few functions."""
+    taken = found.parameters.items()
+    return {
+        **{name: p.default for name, p in taken if p.default not in (p.empty, NO_VALUE)},
+        **recipe.arguments,
+        **sizes,
+        "side": math.isqrt(sizes["pixels"]),
+        **{function.__name__: function for function in (math.ceil, math.floor, min, max, len)},
+    }
 
 
 def moderate(metric: str, pixels: int) -> dict[str, Any]:
