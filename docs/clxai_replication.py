@@ -99,7 +99,7 @@ class Study:
     @classmethod
     def read(cls, config: Config, results: Path) -> "Study":
         """Read the scores of every cell, and ask every model for the classes of the images."""
-        loaded = load_scores(results, [cell.axes for cell in config.grid.cells()], strict=True)
+        loaded = load_scores(results, [cell.axes for cell in config.grid.cells()])
         axes = dict.fromkeys(("dataset", "loss", "method", "metric"), "str")
         predictions = loaded.predictions.astype({"dataset": "str", "loss": "str"})
         test = predictions[predictions["split"] == "test"]

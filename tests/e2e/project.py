@@ -60,6 +60,14 @@ TINY = {
 }
 
 
+#: The metrics that this makes: an entry with settings makes one of each.
+METRICS = [
+    f"{name}-{setting}" if setting else name
+    for name, recipe in TINY["metrics"].items()
+    for setting in recipe.get("settings", [""])
+]
+
+
 class Project:
     """A copy of the project in a folder of its own, so that its source can be changed."""
 
