@@ -172,6 +172,12 @@ class Batch:
         scores = self.scores(images, remember=remember)
         return np.asarray(scores[np.arange(len(self)), self.classes], dtype=np.float64)
 
+    def margins(self, images: np.ndarray, foils: np.ndarray, *, remember: bool) -> np.ndarray:
+        """Return each image's score of the explained class minus that of its foil: float64 [N]."""
+        scores = self.scores(images, remember=remember).astype(np.float64)
+        rows = np.arange(len(self))
+        return np.asarray(scores[rows, self.classes] - scores[rows, foils])
+
     @torch.no_grad()
     def embed(self, images: np.ndarray) -> np.ndarray:
         """Return the encoder's embeddings, not normalised: float32 [B, D].

@@ -21,6 +21,7 @@ from clarity.metrics.contrastivity import (
     one_of,
     prototype_cosines,
     share_of,
+    without_foil,
 )
 from clarity.metrics.imputation import baselines, pixel_order
 from clarity.metrics.similarity import spearman
@@ -75,17 +76,19 @@ class ClassSwapDeletion:
         count = max(1, round(self.share * batch.maps[0].size))
         # One call for each kind of copy: equal copies then have equal scores to the last bit.
         without = [
-            _margin(batch, foils, _replaced(batch, _ranks(batch, maps, none), count, fill))
+            batch.margins(
+                _replaced(batch, _ranks(batch, maps, none), count, fill), foils, remember=False
+            )
             for maps in (batch.maps, foil_maps)
         ]
         values = without[1] - without[0]
         scores = Scores(values)
         if self.span:
-            met = [*without, _margin(batch, foils, batch.images, remember=True)]
-            span = np.ptp([*met, _margin(batch, foils, fill, remember=True)], axis=0)
+            met = [*without, batch.margins(batch.images, foils, remember=True)]
+            span = np.ptp([*met, batch.margins(fill, foils, remember=True)], axis=0)
             scores.values = np.divide(values, span, out=np.full(len(batch), np.nan), where=span > 0)
             scores.leave_out(span == 0, "the margin is the same for all images scored")
-        return _without_foil(scores, foil_maps)
+        return without_foil(scores, foil_maps)
 
 
 class ContrastiveDeletion:
@@ -143,13 +146,13 @@ class ContrastiveDeletion:
         scores = _gain(
             batch,
             contrast,
-            lambda images, remember: _margin(batch, foils, images, remember=remember),
+            lambda images, remember: batch.margins(images, foils, remember=remember),
             fill=baselines(batch, self.baseline),
             steps=self.steps,
             inserts=self._inserts,
             unit=self.unit,
         )
-        return _without_foil(scores, foil_maps)
+        return without_foil(scores, foil_maps)
 
 
 class ContrastiveInsertion(ContrastiveDeletion):
@@ -477,28 +480,12 @@ class MapSilhouette:
         return Scores(values[:, 0].copy(), curves)
 
 
-def _without_foil(scores: Scores, foil_maps: np.ndarray) -> Scores:
-    """Take the values of images away whose foil has no map."""
-    scores.leave_out(no_map(foil_maps), "constant foil map")
-    broken = ~np.isfinite(foil_maps).all(axis=(1, 2))
-    return scores.leave_out(broken, "the foil map has values that are not finite")
-
-
 def _one_foil(batch: Batch, foil: str) -> tuple[np.ndarray, np.ndarray]:
     """Return the one foil of each image [N] and its map [N, H, W]."""
     if foil == "runner-up":
         return batch.foils, batch.foil_maps
     classes = foil_classes(batch, foil)[:, 0]
     return classes, batch.maps_of(classes)
-
-
-def _margin(
-    batch: Batch, foils: np.ndarray, images: np.ndarray, *, remember: bool = False
-) -> np.ndarray:
-    """Return the score of the explained class minus that of the foil: float64 [N]."""
-    scores = batch.scores(images, remember=remember).astype(np.float64)
-    rows = np.arange(len(batch))
-    return np.asarray(scores[rows, batch.classes] - scores[rows, foils])
 
 
 def _ranks(batch: Batch, maps: np.ndarray, none: np.ndarray) -> np.ndarray:

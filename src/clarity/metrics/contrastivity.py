@@ -17,6 +17,7 @@ from typing import ClassVar, Literal
 import numpy as np
 
 from clarity.metrics.batch import Batch, Curves, MetricUnavailable, Scores, is_constant
+from clarity.metrics.robustness import uniformly_noisy
 from clarity.metrics.similarity import (
     similarity_named,
     ssim_of_unit_range,
@@ -111,9 +112,7 @@ class ContrastivityIndex:
     def __call__(self, batch: Batch) -> Scores:
         """Explain every image once more, under noise."""
         # Drawn as robustness metrics draw it: the same noisy images are explained once.
-        shape = batch.images.shape[1:]
-        noise = [g.uniform(-self.noise, self.noise, shape) for g in batch.generators()]
-        noisy = (batch.images + np.stack(noise)).astype(np.float32)
+        noisy = next(uniformly_noisy(batch, 1, (-self.noise, self.noise)))
         repeats = batch.explain_all(noisy, batch.classes)
         none = no_map(repeats)
 
@@ -165,9 +164,7 @@ class SsimRandomClass:
 
     def __call__(self, batch: Batch) -> Scores:
         """Compare the maps of the label and of the class that is drawn."""
-        count = batch.class_count
-        draws = np.array([generator.randint(0, count - 1) for generator in batch.generators()])
-        maps = batch.maps_of(draws + (draws >= batch.classes))
+        maps = batch.maps_of(random_others(batch))
         finite = np.isfinite(maps).all(axis=(1, 2))
         own = ~no_map(batch.maps) | self.scored
         foil = finite & (~no_map(maps) | self.scored)
@@ -365,6 +362,26 @@ def over_foils(batch: Batch, foil: str, compare: Compare) -> Scores:
         scores.curves = Curves(axis, range(1, classes.shape[1] + 1), list(points))
     scores.leave_out(count == 0, "constant foil map")
     return scores.leave_out(broken, "the foil map has values that are not finite")
+
+
+def without_foil(scores: Scores, foil_maps: np.ndarray) -> Scores:
+    """Take the values of images away whose foil has no map."""
+    scores.leave_out(no_map(foil_maps), "constant foil map")
+    broken = ~np.isfinite(foil_maps).all(axis=(1, 2))
+    return scores.leave_out(broken, "the foil map has values that are not finite")
+
+
+def random_others(batch: Batch) -> np.ndarray:
+    """Draw a class other than the explained one from each image's seed: int64 [N].
+
+    Raises:
+        MetricUnavailable: if the model scores one class alone.
+    """
+    count = batch.class_count
+    if count < 2:
+        raise MetricUnavailable("the model has one class, and none to draw beside it")
+    draws = np.array([generator.randint(0, count - 1) for generator in batch.generators()])
+    return np.asarray(draws + (draws >= batch.classes))
 
 
 def no_map(maps: np.ndarray) -> np.ndarray:

@@ -274,11 +274,13 @@ class MonotonicityCorrelation:
         start = batch.class_scores(batch.images, remember=True)
         squares = np.zeros(sums.shape)
         generators = list(batch.generators())
+        shape = batch.images.shape[1:]
         for _ in range(self.samples):
-            fill = baselines(batch, self.baseline)
             if self.random:
-                drawn = [generator.uniform(size=fill.shape[1:]) for generator in generators]
+                drawn = [generator.uniform(size=shape) for generator in generators]
                 fill = np.stack(drawn).astype(np.float32)
+            else:
+                fill = baselines(batch, self.baseline)
             for index in range(count):
                 changed = np.where((step == index)[:, None], fill, batch.images)
                 after = batch.class_scores(changed, remember=alone)

@@ -5,7 +5,7 @@ removed pixels may depend on all that are gone (noisy linear imputation), so tha
 not call Quantus; they are tested to equal it, one image a call, where it is right.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
@@ -59,7 +59,7 @@ class PixelFlipping:
         pixels = batch.maps[0].size
         gone = [*range(0, pixels, self.step), pixels]
         removed = np.array(gone) / pixels
-        curve = _follow_all(batch, self.baseline, gone, _by_pixel)
+        curve = _follow(batch, self.baseline, gone, _by_pixel)
         start = curve[:, :1]
         curve = np.divide(curve, start, out=np.full_like(curve, np.nan), where=start > 0)
         scores = Scores(np.trapezoid(curve, removed, axis=1))
@@ -103,11 +103,11 @@ class Selectivity:
         """Remove the patches of every image, all images at once."""
         regions = _patches(batch.maps[0], self.patch)
         count = int(regions.max()) + 1
-        curve = _follow_all(
+        curve = _follow(
             batch,
             self.baseline,
             range(count + 1),
-            lambda part: _by_region(part, regions)[:, regions],
+            lambda images: _by_region(images, regions)[:, regions],
         )
         removed = np.linspace(0, 1, count + 1)
         scores = Scores(np.trapezoid(curve, removed, axis=1))
@@ -170,7 +170,7 @@ class RegionPerturbation:
             found = _by_region(part, regions)
             return (found if self.order == "morf" else count - 1 - found)[:, regions]
 
-        curve = _follow_all(
+        curve = _follow(
             batch, self.baseline, gone, ranks, remember=self.order == "random", of=count
         )
         drop = curve[:, :1] - curve
@@ -228,7 +228,7 @@ class IROF:
 
     def __call__(self, batch: Batch) -> Scores:
         """Remove the segments of every image, all images at once."""
-        curves = [curve for part in _parts(batch) for curve in self._curves(part)]
+        curves = self._curves(batch)
         values = np.array([len(q) - 1 - np.trapezoid(q[1:]) for q in curves])
         broken = np.array([not np.isfinite(q).all() for q in curves])
         single = np.array([len(q) <= 2 for q in curves])
@@ -290,7 +290,7 @@ class ROAD:
     category = "faithfulness"
     direction = "lower"
     softmax = True
-    forward = "50 if percentages is None else percentages.__len__()"
+    forward = "50 if percentages is None else len(percentages)"
     moderate: ClassVar = {"percentages": [10, 20, 30, 40, 50, 60, 70, 80, 90]}
     paper = "Rong et al., 2022"
 
@@ -312,7 +312,7 @@ class ROAD:
 
     def __call__(self, batch: Batch) -> Scores:
         """Remove the pixels of every image, all images at once."""
-        stays = np.concatenate([self._stays(part) for part in _parts(batch)])
+        stays = self._stays(batch)
         shares = [share / 100 for share in self.percentages]
         return _with_curves(Scores(stays.mean(axis=1)), "share of pixels removed", shares, stays)
 
@@ -411,8 +411,7 @@ class NormalisedAopc:
             raise ValueError(f"grid: found {self.grid}, wanted at most {min(height, width)}")
         rows, columns = (np.arange(side) * self.grid // side for side in (height, width))
         regions = rows[:, None] * self.grid + columns
-        parts = [self._score(part, regions) for part in _parts(batch)]
-        gain, spread, size = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        gain, spread, size = self._score(batch, regions)
         nothing = spread <= ROUNDING * size
         curve = gain / np.where(nothing, np.nan, spread)[:, None]
         shares = np.linspace(0, 1, gain.shape[1]).tolist()
@@ -521,12 +520,6 @@ def _at_least_one(name: str, value: int) -> int:
     return value
 
 
-def _parts(batch: Batch) -> Iterator[Batch]:
-    """Yield the batch in parts of its size, so that few perturbed images are held at a time."""
-    for start in range(0, len(batch), batch.batch_size):
-        yield batch.rows(np.arange(start, min(start + batch.batch_size, len(batch))))
-
-
 def _by_pixel(batch: Batch) -> np.ndarray:
     """Return the rank of each pixel, the most relevant the highest: [N, H, W]."""
     return pixel_order(batch.maps, batch.seeds)
@@ -548,7 +541,7 @@ def _by_region(batch: Batch, regions: np.ndarray) -> np.ndarray:
     return pixel_order(sums[:, None], batch.seeds)[:, 0]
 
 
-def _follow_all(
+def _follow(
     batch: Batch,
     baseline: str,
     gone: Iterable[int],
@@ -572,16 +565,12 @@ def _follow_all(
     """
     steps = list(gone)
     total = steps[-1] if of is None else of
-    found = []
-    for part in _parts(batch):
-        ranked, imputer = ranks(part), Imputer(part, baseline)
-        points = [part.class_scores(part.images, remember=True)]
-        points += [
-            part.class_scores(imputer(ranked >= total - step), remember=remember)
-            for step in steps[1:]
-        ]
-        found.append(np.stack(points, axis=1))
-    return np.concatenate(found)
+    ranked, imputer = ranks(batch), Imputer(batch, baseline)
+    points = [batch.class_scores(batch.images, remember=True)]
+    points += [
+        batch.class_scores(imputer(ranked >= total - step), remember=remember) for step in steps[1:]
+    ]
+    return np.stack(points, axis=1)
 
 
 def _with_curves(scores: Scores, axis: str, at: list[Any], curves: np.ndarray) -> Scores:

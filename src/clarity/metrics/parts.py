@@ -54,8 +54,11 @@ class TargetSensitivity:
         wins = np.stack([first[:, 0] - second[:, 0], second[:, 1] - first[:, 1]], axis=1)
         scores = Scores((wins > ROUNDING).mean(axis=1))
         if self.told_apart:
-            margins = _margins(batch, batch.images)
-            drops = np.stack([margins - _margins(batch, without[:, j]) for j in range(2)], axis=1)
+            whole, *left = (
+                batch.margins(images, batch.foils, remember=True)
+                for images in (batch.images, without[:, 0], without[:, 1])
+            )
+            drops = np.stack([whole - margin for margin in left], axis=1)
             apart = (drops[:, 0] > 0) & (drops[:, 1] < 0)
             scores.leave_out(~apart, "the model does not tell the objects apart", unavailable=True)
         return _known(scores, batch, masks, unknown)
@@ -130,13 +133,6 @@ def _shares(maps: np.ndarray, masks: np.ndarray) -> np.ndarray:
     whole = positive.sum(axis=(1, 2))[:, None]
     sums = _sums(positive, masks)
     return np.asarray(np.divide(sums, whole, out=np.zeros_like(sums), where=whole > 0))
-
-
-def _margins(batch: Batch, images: np.ndarray) -> np.ndarray:
-    """Return g_a - g_b: float64 [N]."""
-    scores = batch.scores(images, remember=True).astype(np.float64)
-    rows = np.arange(len(batch))
-    return np.asarray(scores[rows, batch.classes] - scores[rows, batch.foils])
 
 
 def _known(scores: Scores, batch: Batch, masks: np.ndarray, unknown: np.ndarray) -> Scores:

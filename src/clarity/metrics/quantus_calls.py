@@ -31,26 +31,6 @@ PLAIN: dict[str, Any] = {
 }
 
 
-class Scorer:
-    """A batch's model in the form that Quantus' inner functions call.
-
-    Quantus' own wrapper keeps every model that it ever saw in a cache, and cuts a softmax out of
-    models that have one inside.
-    """
-
-    def __init__(self, batch: Batch) -> None:
-        """Score by the batch's model."""
-        self._batch = batch
-
-    def shape_input(self, x: np.ndarray, shape: tuple[int, ...], **_: Any) -> np.ndarray:
-        """Return images in the shape of the network's input."""
-        return x.reshape(shape)
-
-    def predict(self, x: np.ndarray, **_: Any) -> np.ndarray:
-        """Return the scores, or probabilities, of all classes."""
-        return self._batch.scores(x.astype(np.float32, copy=False))
-
-
 @contextmanager
 def seeded(seed: int) -> Iterator[None]:
     """Seed numpy's global generator, which Quantus draws from, and put it back as it was."""

@@ -18,6 +18,7 @@ from torch import nn
 
 from clarity.attribution.targets import HEAD_OF, Score, TargetFunction
 from clarity.metrics.batch import Batch, Curves, MetricUnavailable, Scores, is_constant
+from clarity.metrics.contrastivity import no_map, random_others, without_foil
 from clarity.metrics.similarity import similarity_named
 from clarity.seeds import derive_seed
 
@@ -52,20 +53,11 @@ class RandomLogit:
         Raises:
             MetricUnavailable: if the model scores one class alone.
         """
-        count = batch.class_count
-        if count < 2:
-            raise MetricUnavailable("the model has one class, and none to draw beside it")
-        draws = np.array([generator.randint(0, count - 1) for generator in batch.generators()])
-        maps = batch.maps_of(draws + (draws >= batch.classes))
-        broken, flat = _unusable(maps)
-        usable = ~(broken | flat)
+        maps = batch.maps_of(random_others(batch))
+        usable = ~no_map(maps)
         values = np.full(len(batch), np.nan)
         values[usable] = self.similarity(batch.maps[usable], maps[usable])
-        return (
-            Scores(values)
-            .leave_out(flat, "constant foil map")
-            .leave_out(broken, "the foil map has values that are not finite")
-        )
+        return without_foil(Scores(values), maps)
 
 
 class MPRT:

@@ -213,7 +213,30 @@ class ReleasedContinuity:
         return scores.leave_out(~finite, "the map under noise has values that are not finite")
 
 
-class ReleasedComplexity:
+class _OfRectified:
+    """What both metrics of complexity share: all but what judges the maps."""
+
+    category = "complexity"
+    sign = "positive"
+    scale = "none"
+    paper = "Arrighi et al., 2026, as released"
+    _judge: ClassVar[Any]
+
+    def __init__(self, shift: bool = True) -> None:
+        """Choose whether each map's least value is subtracted."""
+        self.shift = shift
+
+    def __call__(self, batch: Batch) -> Scores:
+        """Judge every map in [0, 1], its least value subtracted or not."""
+        if self.shift:
+            maps = unit_range(batch.maps)
+        else:
+            maps = batch.maps / batch.maps.max(axis=(1, 2), keepdims=True)
+        found: Scores = self._judge()(replace(batch, maps=maps))
+        return found
+
+
+class ReleasedComplexity(_OfRectified):
     """Entropy of the shares that pixels have in a rectified map whose least value was subtracted.
 
     Arrighi et al., 2026, facet "complexity": `clarity.metrics.complexity.Complexity` (Bhatt et al.,
@@ -221,22 +244,11 @@ class ReleasedComplexity:
     map that is positive everywhere loses its least value, and looks simpler (``shift: false``).
     """
 
-    category = "complexity"
     direction = "lower"
-    sign = "positive"
-    scale = "none"
-    paper = "Arrighi et al., 2026, as released"
-
-    def __init__(self, shift: bool = True) -> None:
-        """Choose whether each map's least value is subtracted."""
-        self.shift = shift
-
-    def __call__(self, batch: Batch) -> Scores:
-        """Judge every map."""
-        return _judged(Complexity(), batch, self.shift)
+    _judge: ClassVar = Complexity
 
 
-class ReleasedSparseness:
+class ReleasedSparseness(_OfRectified):
     """Gini index of a rectified map whose least value was subtracted.
 
     Arrighi et al., 2026, facet "complexity", sparseness: `clarity.metrics.complexity.Sparseness`
@@ -244,29 +256,8 @@ class ReleasedSparseness:
     mended is that of `ReleasedComplexity`.
     """
 
-    category = "complexity"
     direction = "higher"
-    sign = "positive"
-    scale = "none"
-    paper = "Arrighi et al., 2026, as released"
-
-    def __init__(self, shift: bool = True) -> None:
-        """Choose whether each map's least value is subtracted."""
-        self.shift = shift
-
-    def __call__(self, batch: Batch) -> Scores:
-        """Judge every map."""
-        return _judged(Sparseness(), batch, self.shift)
-
-
-def _judged(metric: Any, batch: Batch, shift: bool) -> Scores:
-    """Judge every map in [0, 1], its least value subtracted or not."""
-    if shift:
-        maps = unit_range(batch.maps)
-    else:
-        maps = batch.maps / batch.maps.max(axis=(1, 2), keepdims=True)
-    found: Scores = metric(replace(batch, maps=maps))
-    return found
+    _judge: ClassVar = Sparseness
 
 
 def _normalisation(batch: Batch) -> tuple[np.ndarray, np.ndarray]:

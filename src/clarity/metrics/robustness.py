@@ -5,6 +5,7 @@ same bounds ask for the same maps, which are made once (`clarity.metrics.memory`
 sensitivities and the three relative stabilities; the Lipschitz estimate draws Gaussian noise.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, Literal
 
@@ -48,7 +49,7 @@ class _Sensitivity:
         size = _norm(batch.maps)
         changes, same = _under_noise(
             batch,
-            _uniform(batch, self.samples, self.bounds),
+            uniformly_noisy(batch, self.samples, self.bounds),
             lambda noisy, maps: _norm(maps - batch.maps) / size,
             self.same_prediction_only,
         )
@@ -140,7 +141,7 @@ class LocalLipschitzEstimate:
         return Scores(slopes.max(axis=0)).leave_out(~_always(same), CHANGED)
 
 
-class _RelativeStability:
+class _RelativeStability(ABC):
     """What the three relative stabilities share: all but what the change is compared with.
 
     Attributes:
@@ -200,7 +201,7 @@ class _RelativeStability:
             least = np.maximum(_norm(moved), self.least)
             return np.asarray(_norm(self._relative(batch.maps, maps)) / least)
 
-        noisy = _uniform(batch, self.samples, self.bounds)
+        noisy = uniformly_noisy(batch, self.samples, self.bounds)
         ratios, same = _under_noise(batch, noisy, ratio, self.checked)
         if self.same_prediction_only:
             largest = ratios.max(axis=0, where=same, initial=-np.inf)
@@ -213,9 +214,9 @@ class _RelativeStability:
         start = before.astype(np.float64)
         return np.asarray((start - after) / np.where(start == 0, self.least, start))
 
+    @abstractmethod
     def _compared(self, batch: Batch, images: np.ndarray) -> np.ndarray:
         """Return what the change of the map is compared with: [N, ...]."""
-        raise NotImplementedError
 
 
 class RelativeInputStability(_RelativeStability):
@@ -424,7 +425,9 @@ def _noisy(
         yield (batch.images + noise).astype(np.float32)
 
 
-def _uniform(batch: Batch, samples: int, bounds: tuple[float, float]) -> Iterator[np.ndarray]:
+def uniformly_noisy(
+    batch: Batch, samples: int, bounds: tuple[float, float]
+) -> Iterator[np.ndarray]:
     """Yield all images with uniform noise: the same bytes to every metric with these bounds."""
     return _noisy(batch, samples, lambda generator, shape: generator.uniform(*bounds, shape))
 
