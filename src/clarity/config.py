@@ -6,7 +6,7 @@ names of library classes and their arguments against the installed libraries wit
 """
 
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -139,36 +139,7 @@ class Config(Section):
     @classmethod
     def _method_of_each_target(cls, value: Any) -> Any:
         """Make of `cam: {targets: [logit, prototype]}` the methods cam and cam-prototype."""
-        if not isinstance(value, dict) or not isinstance(value.get("methods"), dict):
-            return value
-        methods: dict[str, Any] = {}
-        for name, recipe in value["methods"].items():
-            if not isinstance(recipe, dict) or "targets" not in recipe:
-                made = {name: recipe}
-            else:
-                targets = recipe["targets"]
-                listed = isinstance(targets, list) and all(isinstance(t, str) for t in targets)
-                if not listed or not targets or len(set(targets)) < len(targets):
-                    raise ValueError(
-                        f"methods.{name}.targets: found {targets!r}, wanted a list of targets, "
-                        f"each once"
-                    )
-                if "contrast" in targets and "foil" in recipe:
-                    raise ValueError(
-                        f"methods.{name}: found the target contrast and a foil for all targets; "
-                        f"wanted one of them"
-                    )
-                if "target" in recipe:
-                    raise ValueError(f"methods.{name}: found target and targets, wanted one")
-                shared = {key: given for key, given in recipe.items() if key != "targets"}
-                made = {
-                    name if target == "logit" else f"{name}-{target}": {**shared, "target": target}
-                    for target in targets
-                }
-            for known in made.keys() & methods.keys():
-                raise ValueError(f"methods.{known}: found twice, as an entry and among targets")
-            methods |= made
-        return {**value, "methods": methods}
+        return _spread(value, "methods", "targets", _of_targets)
 
     @model_validator(mode="before")
     @classmethod
@@ -191,38 +162,7 @@ class Config(Section):
     @classmethod
     def _metric_of_each_setting(cls, value: Any) -> Any:
         """Make of `flip: {settings: {black: {...}, mean: {...}}}` flip-black and flip-mean."""
-        if not isinstance(value, dict) or not isinstance(value.get("metrics"), dict):
-            return value
-        metrics: dict[str, Any] = {}
-        for name, recipe in value["metrics"].items():
-            if not isinstance(recipe, dict) or "settings" not in recipe:
-                made = {name: recipe}
-            else:
-                where, settings = f"metrics.{name}.settings", recipe["settings"]
-                named = isinstance(settings, dict) and all(
-                    isinstance(setting, dict) for setting in settings.values()
-                )
-                if not named or len(settings) < 2:
-                    raise ValueError(
-                        f"{where}: found {settings!r}, wanted two or more names, each with the "
-                        f"keys that it sets"
-                    )
-                shared = {key: given for key, given in recipe.items() if key != "settings"}
-                for setting, keys in settings.items():
-                    twice = sorted(keys.keys() & shared.keys())
-                    if twice:
-                        raise ValueError(
-                            f"{where}.{setting}.{twice[0]}: found in the entry too, wanted in one "
-                            f"of both"
-                        )
-                made = {
-                    f"{name}-{setting}": {"family": name, **shared, **keys}
-                    for setting, keys in settings.items()
-                }
-            for known in made.keys() & metrics.keys():
-                raise ValueError(f"metrics.{known}: found twice, as an entry and among settings")
-            metrics |= made
-        return {**value, "metrics": metrics}
+        return _spread(value, "metrics", "settings", _of_settings)
 
     @property
     def grid(self) -> Grid:
@@ -326,6 +266,78 @@ class Config(Section):
                             f"{where}: {recipe.metric} needs {what}, which the dataset '{dataset}' "
                             f"has not; name those that have with `datasets: [...]`"
                         )
+
+
+def _spread(
+    value: Any, section: str, key: str, spread: Callable[[str, dict[str, Any]], dict[str, Any]]
+) -> Any:
+    """Put several entries in the place of each entry of a section that has ``key``.
+
+    Args:
+        value: the config, or what stands in its place.
+        section: "methods" or "metrics".
+        key: what an entry has that stands for several.
+        spread: makes them from the entry's name and keys.
+
+    Raises:
+        ValueError: if an entry is wrong, or two have one name.
+    """
+    if not isinstance(value, dict) or not isinstance(value.get(section), dict):
+        return value
+    entries: dict[str, Any] = {}
+    for name, recipe in value[section].items():
+        several = isinstance(recipe, dict) and key in recipe
+        made = spread(name, recipe) if several else {name: recipe}
+        for known in made.keys() & entries.keys():
+            raise ValueError(f"{section}.{known}: found twice, as an entry and among {key}")
+        entries |= made
+    return {**value, section: entries}
+
+
+def _of_targets(name: str, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a method for each target of an entry."""
+    targets = recipe["targets"]
+    listed = isinstance(targets, list) and all(isinstance(t, str) for t in targets)
+    if not listed or not targets or len(set(targets)) < len(targets):
+        raise ValueError(
+            f"methods.{name}.targets: found {targets!r}, wanted a list of targets, each once"
+        )
+    if "contrast" in targets and "foil" in recipe:
+        raise ValueError(
+            f"methods.{name}: found the target contrast and a foil for all targets; wanted one of "
+            f"them"
+        )
+    if "target" in recipe:
+        raise ValueError(f"methods.{name}: found target and targets, wanted one")
+    shared = {key: given for key, given in recipe.items() if key != "targets"}
+    return {
+        name if target == "logit" else f"{name}-{target}": {**shared, "target": target}
+        for target in targets
+    }
+
+
+def _of_settings(name: str, recipe: dict[str, Any]) -> dict[str, Any]:
+    """Return a metric for each setting of an entry, all of one family."""
+    where, settings = f"metrics.{name}.settings", recipe["settings"]
+    named = isinstance(settings, dict) and all(
+        isinstance(setting, dict) for setting in settings.values()
+    )
+    if not named or len(settings) < 2:
+        raise ValueError(
+            f"{where}: found {settings!r}, wanted two or more names, each with the keys that it "
+            f"sets"
+        )
+    shared = {key: given for key, given in recipe.items() if key != "settings"}
+    for setting, keys in settings.items():
+        twice = sorted(keys.keys() & shared.keys())
+        if twice:
+            raise ValueError(
+                f"{where}.{setting}.{twice[0]}: found in the entry too, wanted in one of both"
+            )
+    return {
+        f"{name}-{setting}": {"family": name, **shared, **keys}
+        for setting, keys in settings.items()
+    }
 
 
 def _not_among(place: str, found: str, allowed: Iterable[str]) -> str:
