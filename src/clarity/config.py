@@ -28,10 +28,12 @@ from clarity import catalogue
 from clarity.attribution.recipe import OF_THE_IMAGE, TAKEN, MethodRecipe
 from clarity.data.recipe import SOURCES, DatasetRecipe
 from clarity.grid import Grid
-from clarity.losses.recipe import CROSS_ENTROPY, LossRecipe
+from clarity.losses.recipe import LossRecipe
 from clarity.metrics import registry
 from clarity.metrics.recipe import MetricRecipe
-from clarity.recipes import Name, Section, nearest
+from clarity.recipes import Name, Section, nearest, not_among
+from clarity.statistics.recipe import AXES as STATISTICS_AXES
+from clarity.statistics.recipe import Statistics
 from clarity.trust.recipe import Trust
 
 
@@ -69,16 +71,6 @@ class Evaluation(Section):
         Field(description="GiB that a pass of a method takes; null is 1/4 on a CPU, 4 on a GPU"),
     ] = None
     compress: Annotated[bool, Field(description="store maps compressed, without loss")] = False
-
-
-class Statistics(Section):
-    """How the losses are compared."""
-
-    baseline: Annotated[str, Field(description="the loss that all others are compared with")] = (
-        CROSS_ENTROPY
-    )
-    confidence: Annotated[float, Field(gt=0.5, lt=1, description="of every interval")] = 0.95
-    resamples: Annotated[int, Field(ge=100, description="bootstrap resamples")] = 2000
 
 
 class OrAll:
@@ -174,6 +166,11 @@ class Config(Section):
         """The names of the methods that look at neither model nor class."""
         return [name for name, recipe in self.methods.items() if recipe.is_control]
 
+    @property
+    def settings_of(self) -> dict[str, str]:
+        """Of the metrics that are a setting of an entry, the name of that entry."""
+        return {name: r.family for name, r in self.metrics.items() if r.family is not None}
+
     def metric_infos(self) -> dict[str, registry.MetricInfo]:
         """Return what is known of each metric, by recipe name."""
         return {name: registry.info(recipe) for name, recipe in self.metrics.items()}
@@ -186,6 +183,9 @@ class Config(Section):
             *self._class_problems(),
             *self._metric_problems(),
             *self.trust.problems(self.datasets),
+            *self.statistics.problems(
+                {axis: getattr(self, axis) for axis in STATISTICS_AXES}, self.settings_of
+            ),
         ]
 
     def _axis_problems(self) -> Iterable[str]:
@@ -196,8 +196,6 @@ class Config(Section):
             )
         if len(set(self.seeds)) < len(self.seeds):
             yield f"seeds: found {self.seeds}, wanted each seed once"
-        if self.statistics.baseline not in self.losses:
-            yield _not_among("statistics.baseline", self.statistics.baseline, self.losses)
         for axis in ("datasets", "losses", "methods", "metrics"):
             seen: dict[str, str] = {}
             for name in getattr(self, axis):
@@ -244,7 +242,7 @@ class Config(Section):
             yield from wrong
             for dataset in recipe.datasets or []:
                 if dataset not in self.datasets:
-                    yield _not_among(f"{where}.datasets", dataset, self.datasets)
+                    yield not_among(f"{where}.datasets", dataset, self.datasets)
             if wrong:
                 continue
             known = registry.info(recipe)
@@ -340,12 +338,6 @@ def _of_settings(name: str, recipe: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _not_among(place: str, found: str, allowed: Iterable[str]) -> str:
-    """Describe a name that is none of those allowed."""
-    names = list(allowed)
-    return f"{place}: found '{found}'{nearest(found, names)} Allowed: {', '.join(names)}"
-
-
 def load_config(values: Mapping[str, Any], files: Sequence[str | Path] = ()) -> Config:
     """Check a whole config.
 
@@ -410,7 +402,7 @@ def _describe(detail: ErrorDetails) -> str:
     found = detail["input"]
     if detail["type"] == "union_tag_invalid":
         tag = str(detail["ctx"]["tag"])
-        return f"{place}.source: found '{tag}'{nearest(tag, SOURCES)} Allowed: {', '.join(SOURCES)}"
+        return not_among(f"{place}.source", tag, SOURCES)
     if detail["type"] == "union_tag_not_found":
         return f"{place}.source: missing. Allowed: {', '.join(SOURCES)}"
     if detail["type"] == "missing":

@@ -28,6 +28,12 @@ def nearest(word: str, allowed: Iterable[str]) -> str:
     return f"; did you mean '{close[0]}'?" if close else "."
 
 
+def not_among(place: str, found: str, allowed: Iterable[str]) -> str:
+    """Describe a name that is none of those allowed."""
+    names = list(allowed)
+    return f"{place}: found '{found}'{nearest(found, names)} Allowed: {', '.join(names)}"
+
+
 def kebab(name: str) -> str:
     """Return the config spelling of a field name: ``batch_size`` is ``batch-size``."""
     return name.replace("_", "-")

