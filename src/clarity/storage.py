@@ -396,16 +396,26 @@ def read_table(path: StrPath, columns: Sequence[str] | None = None) -> pd.DataFr
     Raises:
         CorruptArtifact: if the file is missing, cut short, not parquet or lacks a column.
     """
+    frame: pd.DataFrame = read_columns(path, columns).to_pandas()
+    return frame
+
+
+def read_columns(path: StrPath, columns: Sequence[str] | None = None) -> pa.Table:
+    """Read a parquet file like `read_table`, as arrow has it: faster for many small files.
+
+    Raises:
+        CorruptArtifact: if the file is missing, cut short, not parquet or lacks a column.
+    """
     try:
         names = None if columns is None else list(columns)
+        # A file is small, and its threads would only be in each other's way.
         with pq.ParquetFile(path) as file:
             missing = set(names or ()) - set(file.schema_arrow.names)
             if missing:
                 raise CorruptArtifact(path, f"no column {sorted(missing)}")
-            frame: pd.DataFrame = file.read(columns=names).to_pandas()
+            return file.read(columns=names, use_threads=False)
     except (OSError, pa.ArrowException) as error:
         raise CorruptArtifact(path, error) from error
-    return frame
 
 
 def read_table_metadata(path: StrPath) -> dict[str, str]:

@@ -15,22 +15,21 @@ import pytest
 from project import METRICS, ROOT, TINY
 
 from clarity import storage
+from clarity.statistics.comparisons import COLUMNS
+from clarity.tables.names import table_files
 
-COLUMNS = (
-    "dataset,method,metric,category,direction,loss,baseline,n_runs,n_images,mean,mean_baseline,"
-    "difference,ci_low,ci_high,effect_size,p,p_holm,verdict"
-)
 RUN = "results/tiny/dataset=scenes/loss=supcon/seed=0"
 
 
 def test_one_command_makes_every_table_every_figure_and_the_report(finished):
     results = finished.folder / "results/tiny"
     comparisons = results / "tables/comparisons.csv"
-    assert comparisons.read_text().splitlines()[0] == COLUMNS
     table = pd.read_csv(comparisons)
+    assert tuple(table) == COLUMNS
     assert len(table) == 3 * len(METRICS)  # methods x metrics, one pair of losses
     assert (table["verdict"] != "better").all(), "one seed shows nothing"
     assert (table.loc[table["metric"] == "discriminative-mass", "n_images"] <= 4).all()
+    assert {file.name for file in (results / "tables").iterdir()} == set(table_files())
     figures = {file.stem for file in (results / "figures").iterdir()}
     of_dataset = {f"{kind}-scenes" for kind in ("gallery", "training", "embeddings", "measures")}
     assert figures == of_dataset | {f"effects-{metric}" for metric in METRICS}

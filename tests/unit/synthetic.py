@@ -19,7 +19,7 @@ from clarity.data import scenes
 from clarity.grid import Grid
 from clarity.models.geometry import DIRECTIONS
 from clarity.seeds import derive_seed
-from clarity.statistics.comparisons import Settings
+from clarity.statistics.settings import Settings
 from clarity.tables.build import build_tables
 from clarity.tables.write import write_tables
 
@@ -41,6 +41,7 @@ class Metric:
     spread: float
     of_random: float
     scenes_only: bool = False
+    verdict: bool = False
 
 
 METRICS = {
@@ -94,7 +95,7 @@ class Synthetic:
         """Build the tables from what is there."""
         tables = build_tables(
             self.root,
-            [cell.axes for cell in self.grid.cells()],
+            self.grid,
             self.metrics,
             self.baseline,
             self.controls,

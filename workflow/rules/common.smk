@@ -8,7 +8,7 @@ from snakemake.exceptions import WorkflowError
 from clarity.config import ConfigError, load_config
 from clarity.figures.names import figure_names
 from clarity.provenance import own_code, stage_hash
-from clarity.tables.names import TABLES
+from clarity.tables.names import table_files
 
 try:
     CONFIG = load_config(config, workflow.configfiles)
@@ -42,14 +42,13 @@ COMPARED = {
         name: {
             "category": known.category,
             "direction": known.direction,
+            "verdict": known.verdict,
             "family": CONFIG.metrics[name].family,
         }
         for name, known in CONFIG.metric_infos().items()
     },
-    "baseline": CONFIG.statistics.baseline,
     "controls": CONFIG.controls,
-    "confidence": CONFIG.statistics.confidence,
-    "resamples": CONFIG.statistics.resamples,
+    "statistics": CONFIG.statistics.plain(),
     "correct_only": CONFIG.evaluation.correct_only,
 }
 # What the report tells of a metric.
@@ -98,8 +97,8 @@ def evaluation_sets():
 
 
 def tables():
-    """Return every table, as parquet and as CSV."""
-    return [f"{RESULTS}/tables/{name}.{kind}" for name in TABLES for kind in ("parquet", "csv")]
+    """Return every file of the tables: parquet, CSV, some as LaTeX, and their README."""
+    return [f"{RESULTS}/tables/{name}" for name in table_files()]
 
 
 def in_report(files, kind, category):
@@ -108,7 +107,7 @@ def in_report(files, kind, category):
     for file in files:
         name = Path(file).stem
         shown = name.partition("-")[0] if category == "Figures" else name
-        caption = f"../report/{shown}.rst"
+        caption = f"../report/{category.lower()}/{shown}.rst"
         places = {"category": category, "subcategory": shown, "labels": {"name": name}}
         chosen = report(file, caption=caption, **places) if file.endswith(kind) else file
         marked.append(chosen)

@@ -12,6 +12,8 @@ rule compare:
         f"{RESULTS}/logs/compare.log",
     conda:
         "../envs/clarity.yaml"
+    # Processes that read and compare; no part of the result.
+    threads: 4
     resources:
         mem_mb=lambda w, attempt: 3000 * attempt,
         runtime=lambda w, attempt: 30 * attempt,

@@ -23,7 +23,6 @@ rule figures:
         folder=lambda w: f"{RESULTS}/figures",
         axes=AXES,
         shown=SHOWN,
-        correct_only=CONFIG.evaluation.correct_only,
         code=stage_hash("clarity.stages.figures"),
     script:
         "../scripts/figures.py"

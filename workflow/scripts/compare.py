@@ -13,5 +13,6 @@ compare_grid(
     Path(snakemake.params.folder),
     grid=Grid(**snakemake.params.axes),
     strict=bool(snakemake.output),
+    workers=snakemake.threads,
     **snakemake.params.compared,
 )

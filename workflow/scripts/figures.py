@@ -12,6 +12,5 @@ draw_grid(
     Path(snakemake.params.root),
     Path(snakemake.params.folder),
     grid=Grid(**snakemake.params.axes),
-    correct_only=snakemake.params.correct_only,
     **snakemake.params.shown,
 )

@@ -1,7 +1,7 @@
 """Effects: own the picture of how far each loss lies from the baseline by one metric.
 
-It draws the table `comparisons`; the only thing worked out here is the difference of each single
-run, of which that table holds the mean.
+It draws the tables `comparisons` and `runs`; the only thing worked out here is the difference of
+each single run.
 """
 
 import textwrap
@@ -19,8 +19,9 @@ from matplotlib.transforms import blended_transform_factory
 from clarity.figures import style
 from clarity.figures.words import span
 
-#: Verdicts whose markers are filled.
+#: Verdicts whose markers are filled; that of equivalence is filled with grey.
 SIGNIFICANT = ("better", "worse", "different")
+EQUIVALENT = "equivalent"
 
 # Lengths in inches.
 LOSS_STEP, METHOD_GAP, CONTROL_GAP = 0.17, 0.13, 0.2
@@ -33,32 +34,24 @@ EMPTY_WIDTH = 0.35
 SMALLEST_HEIGHT = 0.8
 
 
-def run_differences(scores: pd.DataFrame, baseline: str, *, correct_only: bool) -> pd.DataFrame:
+def run_differences(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
     """Return the difference of each loss to the baseline in each run.
 
     Args:
-        scores: as for `clarity.statistics.comparisons.compare`, with correct.
+        runs: the table of that name.
         baseline: the loss that all others are compared with.
-        correct_only: whether only images with correct count.
 
     Returns:
-        dataset, method, metric, loss, seed, difference: the mean over the images that both losses
-        of the pair have a value for. Its mean over seeds is `difference` in comparisons.
+        dataset, method, metric, loss, seed, difference: of the means over the images that every
+        loss has a score for, so that it is the run's part of `difference` in comparisons wherever
+        no score is missing. Only runs that both losses have.
     """
-    usable = scores["status"] == "ok"
-    if correct_only:
-        usable &= scores["correct"]
-    axes = ["dataset", "method", "metric", "seed"]
-    names = ["dataset", "method", "metric", "loss"]
-    values = scores[usable].astype(dict.fromkeys(names, "str"))
-    keys = [*axes, "image"]
-    reference = values.loc[values["loss"] == baseline, [*keys, "value"]]
-    pairs = values.loc[values["loss"] != baseline, [*keys, "loss", "value"]].merge(
-        reference, on=keys, suffixes=("", "_baseline")
-    )
-    pairs["difference"] = pairs["value"] - pairs["value_baseline"]
-    means = pairs.groupby([*axes, "loss"], sort=True)["difference"].mean().reset_index()
-    return means[[*names, "seed", "difference"]]
+    keys = ["dataset", "method", "metric", "seed"]
+    reference = runs[runs["loss"] == baseline].set_index(keys)["paired_mean"]
+    others = runs[runs["loss"] != baseline].join(reference.rename("reference"), on=keys)
+    others = others.assign(difference=others["paired_mean"] - others["reference"])
+    columns = ["dataset", "method", "metric", "loss", "seed", "difference"]
+    return others[columns].dropna(subset="difference").reset_index(drop=True)
 
 
 @style.styled
@@ -125,7 +118,7 @@ def effects(
         figure.legend(
             handles=legend_keys({loss: looks[loss] for loss in others}),
             loc="outside lower center",
-            ncols=min(len(others) + 4, 6),
+            ncols=min(len(others) + 5, 7),
             handletextpad=0.5,
             columnspacing=1.4,
         )
@@ -256,12 +249,19 @@ def draw_difference(
         y,
         marker=look.marker,
         markersize=4.6,
-        markerfacecolor=look.colour if row["verdict"] in SIGNIFICANT else "white",
+        markerfacecolor=_face(str(row["verdict"]), look),
         markeredgecolor=look.colour,
         markeredgewidth=1.0,
         alpha=alpha,
         zorder=3,
     )
+
+
+def _face(verdict: str, look: style.LossStyle) -> str:
+    """Return the colour that fills the marker of a mean."""
+    if verdict in SIGNIFICANT:
+        return look.colour
+    return style.FAINT if verdict == EQUIVALENT else "white"
 
 
 def no_data(axes: Axes, y: float, words: str) -> None:
@@ -318,7 +318,8 @@ def legend_keys(looks: Mapping[str, style.LossStyle]) -> list[Line2D]:
     return [
         *handles,
         key("better, worse or different", marker="o", markersize=4.6),
+        key("equivalent", marker="o", markersize=4.6, markerfacecolor=style.FAINT),
         key("inconclusive", marker="o", markersize=4.6, markerfacecolor="white"),
         key("one run", marker="o", markersize=2.2),
-        key("bootstrap interval", linestyle="-", lw=1.1),
+        key("interval", linestyle="-", lw=1.1),
     ]

@@ -91,7 +91,7 @@ def measures(
     figure.legend(
         handles=legend_keys(looks),
         loc="outside lower center",
-        ncols=min(len(others) + 4, 6),
+        ncols=min(len(others) + 5, 7),
         handletextpad=0.5,
         columnspacing=1.4,
     )

@@ -21,8 +21,7 @@ from clarity.figures.gallery import Examples, choose_images, gallery, number_of_
 from clarity.figures.measures import measures
 from clarity.figures.training import training
 from clarity.grid import Cell, Grid, Run
-from clarity.statistics.comparisons import mark_correct
-from clarity.tables.load import PREDICTIONS, load_scores, read_status
+from clarity.tables.load import PREDICTIONS, read_status
 
 T = TypeVar("T")
 
@@ -30,7 +29,7 @@ SILHOUETTE = "silhouette"
 #: What a gallery shows of a cell: which classes, and their maps.
 CELL = ("classes", "maps")
 #: The tables that are drawn.
-DRAWN = ("comparisons", "models", "models-comparisons")
+DRAWN = ("comparisons", "runs", "models", "models-comparisons")
 
 
 def render_all(
@@ -44,7 +43,6 @@ def render_all(
     metrics: Sequence[str],
     baseline: str,
     controls: Collection[str],
-    correct_only: bool = True,
     tables: storage.StrPath | None = None,
 ) -> list[Path]:
     """Draw and write every figure of a grid: those of `clarity.figures.names.figure_names`.
@@ -60,7 +58,6 @@ def render_all(
         metrics: see ``datasets``.
         baseline: the loss that all others are compared with.
         controls: the methods that look at neither model nor class.
-        correct_only: whether the tables count only images that all losses classify right.
         tables: the folder of the tables; ``root``/tables if not given.
 
     Returns:
@@ -90,7 +87,7 @@ def render_all(
     for dataset in datasets:
         for kind in names.DATASET_KINDS:
             files += style.save(drawers[kind](dataset), target, names.stem(kind, dataset))
-    runs = _runs(source, grid, metrics, baseline, correct_only)
+    runs = run_differences(compared["runs"], baseline)
     for metric in metrics:
         figure = effects(
             compared["comparisons"],
@@ -211,17 +208,6 @@ def _embedded(root: Path, run: Run) -> Embedded | str:
         float(test["correct"].mean()),
         float(measures.get(SILHOUETTE, np.nan)),
     )
-
-
-def _runs(
-    root: Path, grid: Grid, metrics: Sequence[str], baseline: str, correct_only: bool
-) -> pd.DataFrame:
-    """Return the differences of single runs to the baseline, from the scores."""
-    loaded = load_scores(root, [cell.axes for cell in grid.cells()])
-    scores = loaded.scores[loaded.scores["metric"].isin(list(metrics))].reset_index(drop=True)
-    evaluated = loaded.predictions[loaded.predictions["split"] == "evaluation"]
-    scores["correct"] = mark_correct(scores, evaluated)
-    return run_differences(scores, baseline, correct_only=correct_only)
 
 
 def _read(root: Path, relative: str, read: Callable[[Path], T]) -> T | str:

@@ -19,9 +19,9 @@ from clarity.figures import names
 from clarity.figures.words import count, span
 from clarity.grid import Grid
 from clarity.report import findings
+from clarity.tables.columns import describe
 from clarity.tables.measures import is_single_severity, meaning
 from clarity.tables.names import TABLES
-from clarity.tables.write import describe
 
 MISSING_NUMBER = "–"
 
@@ -51,14 +51,15 @@ KINDS: dict[str, tuple[str, str]] = {
         "svg",
         "Models compared with those of the baseline by accuracy, calibration, geometry of the test "
         "embeddings, detection of images of another dataset, and accuracy under attack and on "
-        "corrupted images: mean difference over training runs, paired by seed, with its bootstrap "
-        "interval; small dots are training runs. Hollow: inconclusive. Each measure has its own "
+        "corrupted images: mean difference over training runs, paired by seed, with its interval; "
+        "small dots are training runs. Hollow: inconclusive. Each measure has its own "
         "scale.",
     ),
     "effects": (
         "svg",
-        "Difference to the baseline, with its bootstrap interval; small dots are training runs. "
-        "Hollow: inconclusive. The control methods, below, look at neither model nor class.",
+        "Difference to the baseline, with its interval; small dots are training runs. Filled: "
+        "better, worse or different; grey: equivalent; hollow: inconclusive. The control methods, "
+        "below, look at neither model nor class.",
     ),
 }
 
@@ -100,13 +101,20 @@ COMPARISON_COLUMNS = (
     "verdict",
     "difference",
     "interval",
-    "effect_size",
+    "d",
+    "hedges_g",
     "p",
-    "p_holm",
+    "p_adjusted",
+    "p_equivalence_adjusted",
+    "mde",
+    "runs_needed",
     "mean",
     "mean_baseline",
     "n_runs",
+    "n_missing",
     "n_images",
+    "n_unpaired",
+    "family",
     "group",
     "category",
     "direction",
@@ -317,7 +325,7 @@ def _cell(column: str, value: Any) -> Cell:
         return Cell(value, value, look)
     if isinstance(value, int):
         return Cell(f"{value:,}", repr(value), "number")
-    text = _p_value(value) if column in ("p", "p_holm") else number(value)
+    text = _p_value(value) if column.split("_")[0] == "p" else number(value)
     return Cell(text, "" if math.isnan(value) else repr(value), "number")
 
 

@@ -13,13 +13,13 @@ import pandas as pd
 
 from clarity.figures.words import count
 from clarity.statistics.significance import smallest_p
-from clarity.tables.load import NOT_THERE, OK
+from clarity.tables.load import NOT_THERE, TRAINED
 
 #: The category that the question of CLarity is about.
 MAIN_CATEGORY = "contrastivity"
 
 BETTER, WORSE, DIFFERENT = "better", "worse", "different"
-INCONCLUSIVE, NO_DATA = "inconclusive", "no data"
+EQUIVALENT, INCONCLUSIVE, NO_DATA = "equivalent", "inconclusive", "no data"
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Tally:
     Attributes:
         loss: the loss.
         better: comparisons in which it is better; likewise ``worse``, ``different``,
-            ``inconclusive`` and ``no_data``.
+            ``equivalent``, ``inconclusive`` and ``no_data``.
         leaning: inconclusive comparisons whose estimate lies on the better side. No evidence.
         leaning_of: inconclusive comparisons by metrics that have a better side.
     """
@@ -38,6 +38,7 @@ class Tally:
     better: int
     worse: int
     different: int
+    equivalent: int
     inconclusive: int
     no_data: int
     leaning: int
@@ -46,12 +47,12 @@ class Tally:
     @property
     def total(self) -> int:
         """All comparisons of the loss with the baseline."""
-        return self.better + self.worse + self.different + self.inconclusive + self.no_data
+        return self.decided + self.inconclusive + self.no_data
 
     @property
     def decided(self) -> int:
         """Comparisons with a verdict."""
-        return self.better + self.worse + self.different
+        return self.better + self.worse + self.different + self.equivalent
 
 
 @dataclass(frozen=True)
@@ -100,6 +101,7 @@ def tally(rows: pd.DataFrame, losses: Iterable[str]) -> list[Tally]:
                 better=int(counts.get(BETTER, 0)),
                 worse=int(counts.get(WORSE, 0)),
                 different=int(counts.get(DIFFERENT, 0)),
+                equivalent=int(counts.get(EQUIVALENT, 0)),
                 inconclusive=int(counts.get(INCONCLUSIVE, 0)),
                 no_data=int(counts.get(NO_DATA, 0)),
                 leaning=int((towards > 0).sum()),
@@ -117,7 +119,7 @@ def power(comparisons: pd.DataFrame, controls: Collection[str], confidence: floa
         return None
     # Rounded, since 1 - 0.95 is a little more than 0.05.
     level = round(1 - confidence, 12)
-    family = int(tested.groupby("metric").size().max())
+    family = int(tested.groupby("family").size().max())
     runs = int(tested["n_runs"].min()), int(tested["n_runs"].max())
     # The smallest p times the size of the family must be below the level (Holm's first step).
     needed = math.floor(1 + math.log2(family / level)) + 1
@@ -221,7 +223,9 @@ def _opening(counts: Sequence[Tally], baseline: str) -> str:
             f"{baseline} has a verdict."
         )
     better, worse = sum(c.better for c in counts), sum(c.worse for c in counts)
-    if better and not worse:
+    if not better and not worse:
+        tendency = "none says that another loss does better or worse"
+    elif better and not worse:
         tendency = "where there is a verdict, the other losses do better"
     elif worse and not better:
         tendency = "where there is a verdict, the other losses do worse"
@@ -237,6 +241,8 @@ def _verdicts(one: Tally, baseline: str) -> str:
     parts = [f"better in {one.better:,}", f"worse in {one.worse:,}"]
     if one.different:
         parts.append(f"different (no better side) in {one.different:,}")
+    if one.equivalent:
+        parts.append(f"equivalent in {one.equivalent:,}")
     parts.append(f"inconclusive in {one.inconclusive:,}")
     if one.no_data:
         parts.append(f"without data in {one.no_data:,}")
@@ -253,12 +259,12 @@ def _limits(allowed: Power) -> str:
     if not allowed.possible:
         return (
             f"{text}, not below the level of {allowed.level:g}: with so few seeds nothing can be "
-            f"significant, whatever the data, and “inconclusive” is the only honest verdict. It is "
-            f"no evidence that the losses are alike. With {allowed.family:,} comparisons to a "
-            f"metric, adjusted by Holm, a verdict needs {allowed.runs_needed} seeds or more."
+            f"significant, whatever the data. “Inconclusive” is no evidence that the losses are "
+            f"alike; “equivalent” is. With {allowed.family:,} comparisons to a family, adjusted by "
+            f"Holm, “better” or “worse” needs {allowed.runs_needed} seeds or more."
         )
     return (
-        f"{text}. Adjusted by Holm over up to {allowed.family:,} comparisons to a metric, one "
+        f"{text}. Adjusted by Holm over up to {allowed.family:,} comparisons to a family, one "
         f"alone can be significant at {allowed.level:g} from {allowed.runs_needed} seeds on. "
         f"“Inconclusive” is no evidence that the losses are alike."
     )
@@ -288,7 +294,7 @@ def failures(models: pd.DataFrame) -> list[str]:
     Args:
         models: the table of that name.
     """
-    failed = models[~models["status"].isin([OK, NOT_THERE])]
+    failed = models[~models["status"].isin([TRAINED, NOT_THERE])]
     if failed.empty:
         return []
     verb = "was" if len(failed) == 1 else "were"

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from clarity.grid import Grid
-from clarity.statistics.comparisons import Settings
+from clarity.statistics.recipe import Statistics
 from clarity.tables.build import build_tables
 from clarity.tables.write import write_tables
 
@@ -17,6 +17,7 @@ class Metric:
 
     category: str
     direction: str
+    verdict: bool
     family: str | None = None
 
 
@@ -26,12 +27,11 @@ def compare_grid(
     *,
     grid: Grid,
     metrics: Mapping[str, Mapping[str, Any]],
-    baseline: str,
     controls: Sequence[str],
-    confidence: float,
-    resamples: int,
+    statistics: Mapping[str, Any],
     correct_only: bool,
     strict: bool,
+    workers: int,
 ) -> None:
     """Build all tables of a grid and write them into ``folder``.
 
@@ -39,26 +39,29 @@ def compare_grid(
         root: the results root.
         folder: where the tables go.
         grid: the axes.
-        metrics: category and direction of each metric, and what it is a setting of, if anything.
-        baseline: the loss that all others are compared with.
+        metrics: of each metric category, direction, whether it may carry the verdict on
+            contrastivity, and what it is a setting of, if anything.
         controls: the methods that look at neither model nor class.
-        confidence: of every interval.
-        resamples: bootstrap resamples.
+        statistics: the config's section of that name, plain.
         correct_only: count only images that all losses of a (dataset, seed) classify right.
         strict: raise at a missing file; otherwise it stands in the table `missing`.
+        workers: processes that read and compare.
 
     Raises:
         clarity.storage.CorruptArtifact: if ``strict`` and a file is missing or cannot be read.
     """
+    recipe = Statistics.model_validate(statistics)
     infos = {name: Metric(**known) for name, known in metrics.items()}
+    families = {name: info.family for name, info in infos.items() if info.family is not None}
     tables = build_tables(
         root,
-        [cell.axes for cell in grid.cells()],
+        grid,
         infos,
-        baseline,
+        recipe.baseline,
         controls,
-        Settings(confidence=confidence, resamples=resamples, correct_only=correct_only),
-        families={name: info.family for name, info in infos.items() if info.family is not None},
+        recipe.settings(families, correct_only=correct_only),
+        families=families,
         strict=strict,
+        workers=workers,
     )
     write_tables(tables, folder)

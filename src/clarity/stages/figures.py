@@ -16,7 +16,6 @@ def draw_grid(
     metrics: Mapping[str, Mapping[str, Any]],
     baseline: str,
     controls: Sequence[str],
-    correct_only: bool,
 ) -> None:
     """Draw all figures of a grid into ``folder``.
 
@@ -27,7 +26,6 @@ def draw_grid(
         metrics: category and direction of each metric.
         baseline: the loss that all others are compared with.
         controls: the methods that look at neither model nor class.
-        correct_only: count only images that all losses of a (dataset, seed) classify right.
 
     Raises:
         clarity.storage.CorruptArtifact: if an input cannot be read.
@@ -42,5 +40,4 @@ def draw_grid(
         metrics=list(metrics),
         baseline=baseline,
         controls=controls,
-        correct_only=correct_only,
     )

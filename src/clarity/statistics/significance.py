@@ -1,17 +1,19 @@
-"""Significance: owns p values, their adjustment and the effect size; knows no losses and no files.
+"""Significance: owns p values and their adjustment; knows no losses and no files.
 
 All of them take one number a training run, never one an image.
 """
 
 import numpy as np
+from numpy.typing import ArrayLike
 from scipy import stats
-from statsmodels.stats.multitest import multipletests
+
+from clarity.statistics.settings import Adjustment
 
 #: Up to so many runs all sign patterns are tried; beyond, as many as this number of runs has.
 EXACT_RUNS = 16
-#: Entries of the largest null distribution held at a time: 128 MiB of float64.
+#: Entries of the largest array held at a time: 128 MiB of float64.
 CHUNK = 2**24
-#: A spread below this share of the values is rounding, not spread.
+#: Sums that differ by less than this share of the absolute values are tied.
 ROUNDING = 1e-12
 
 
@@ -25,7 +27,7 @@ def sign_flip_p(differences: np.ndarray, generator: np.random.Generator) -> np.n
 
     Args:
         differences: one paired difference a run, [rows, runs], finite.
-        generator: source of the patterns where not all are tried.
+        generator: source of the patterns where not all are tried: the same for all rows.
 
     Returns:
         The p values, [rows]. None is below `smallest_p`.
@@ -36,25 +38,26 @@ def sign_flip_p(differences: np.ndarray, generator: np.random.Generator) -> np.n
     values = np.asarray(differences, dtype=np.float64)
     if values.ndim != 2 or values.shape[1] == 0 or not np.isfinite(values).all():
         raise ValueError(f"sign_flip_p needs finite values [rows, runs], found {values.shape}")
-    patterns = 2 ** min(values.shape[1], EXACT_RUNS)
-    if values.shape[1] == 1:
-        # Both patterns are as extreme as the other, and scipy asks for two observations.
-        return np.ones(len(values))
-    step = max(1, CHUNK // patterns)
-    chunks = [
-        stats.permutation_test(
-            (values[start : start + step],),
-            lambda sample, axis: sample.mean(axis=axis),
-            permutation_type="samples",
-            vectorized=True,
-            axis=-1,
-            n_resamples=patterns if values.shape[1] <= EXACT_RUNS else patterns - 1,
-            batch=max(1, CHUNK // values[start : start + step].size),
-            rng=generator,
-        ).pvalue
-        for start in range(0, len(values), step)
-    ]
-    return np.concatenate([np.empty(0), *chunks])
+    rows, runs = values.shape
+    # A pattern and its opposite are as extreme as each other, so the first sign stays: all patterns
+    # of the others stand for all, the first of them being the observed one.
+    count = 2 ** (min(runs, EXACT_RUNS) - 1)
+    if runs <= EXACT_RUNS:
+        bits = np.arange(count)[:, None] >> np.arange(runs - 1)[None, :]
+        flips = (bits & 1).astype(bool)
+    else:
+        flips = generator.random((count, runs - 1)) < 0.5
+        flips[0] = False
+    signs = np.ones((runs, count))
+    signs[1:] -= 2.0 * flips.T
+    p = np.empty(rows)
+    step = max(1, CHUNK // count)
+    for start in range(0, rows, step):
+        part = values[start : start + step]
+        sums = np.abs(part @ signs)
+        observed = np.abs(part.sum(axis=1)) - ROUNDING * np.abs(part).sum(axis=1)
+        p[start : start + step] = (sums >= observed[:, None]).mean(axis=1)
+    return p
 
 
 def smallest_p(runs: int) -> float:
@@ -70,45 +73,41 @@ def smallest_p(runs: int) -> float:
     return float(2.0 ** (1 - min(runs, EXACT_RUNS)))
 
 
-def holm(p: np.ndarray) -> np.ndarray:
-    """Return the p values of one family adjusted by Holm (1979); NaN is no member and stays NaN."""
-    values = np.asarray(p, dtype=np.float64)
-    adjusted = np.full(values.shape, np.nan)
-    tested = ~np.isnan(values)
-    if tested.any():
-        adjusted[tested] = multipletests(values[tested], method="holm")[1]
-    return adjusted
-
-
-def hedges_g(means: np.ndarray, baseline_means: np.ndarray) -> np.ndarray:
-    """Return Hedges' g between two sets of run means, one a row.
-
-    g = J * (mean(a) - mean(b)) / sqrt((var(a) + var(b)) / 2), with variances over n - 1 and
-    J = 1 - 3 / (8 n - 9) (Hedges, 1981; Borenstein et al., 2009, equations 4.18 to 4.24). The unit
-    is the spread between training runs of one loss, not between images, and not that of the paired
-    differences, which would grow with the correlation of the pairs.
-
-    Args:
-        means: run means of one condition, [rows, runs].
-        baseline_means: run means of the other in the same order, [rows, runs].
-
-    Returns:
-        g, [rows]. NaN where it is not defined: fewer than two runs, or no spread between runs
-        beyond rounding; an effect in units of zero spread is not infinite but has no unit.
+def fewest_runs(alpha: float) -> int:
+    """Return the number of runs from which `sign_flip_p` can be below ``alpha``.
 
     Raises:
-        ValueError: if the two shapes differ or are not [rows, runs].
+        ValueError: if no number of runs can.
     """
-    a = np.asarray(means, dtype=np.float64)
-    b = np.asarray(baseline_means, dtype=np.float64)
-    if a.ndim != 2 or a.shape != b.shape:
-        raise ValueError(f"hedges_g needs two arrays [rows, runs], found {a.shape} and {b.shape}")
-    rows, runs = a.shape
-    g = np.full(rows, np.nan)
-    if runs < 2:
-        return g
-    spread = np.sqrt((a.var(axis=1, ddof=1) + b.var(axis=1, ddof=1)) / 2)
-    defined = spread > ROUNDING * np.maximum(np.abs(a), np.abs(b)).max(axis=1)
-    difference = a.mean(axis=1) - b.mean(axis=1)
-    g[defined] = (1 - 3 / (8 * runs - 9)) * difference[defined] / spread[defined]
-    return g
+    for runs in range(1, EXACT_RUNS + 1):
+        if smallest_p(runs) < alpha:
+            return runs
+    raise ValueError(f"alpha: found {alpha}, wanted more than {smallest_p(EXACT_RUNS)}")
+
+
+def adjusted(p: ArrayLike, adjustment: Adjustment = "holm") -> np.ndarray:
+    """Return the p values of one family, adjusted; NaN is no member and stays NaN.
+
+    Holm (1979) bounds the chance of any false rejection, Benjamini and Hochberg (1995) the expected
+    share of false ones.
+    """
+    values = np.asarray(p, dtype=np.float64)
+    found = np.full(values.shape, np.nan)
+    tested = ~np.isnan(values)
+    if adjustment == "holm":
+        found[tested] = _holm(values[tested])
+    else:
+        found[tested] = stats.false_discovery_control(values[tested], method="bh")
+    return found
+
+
+def _holm(p: np.ndarray) -> np.ndarray:
+    """Return p values adjusted by Holm, all of one family.
+
+    Not statsmodels' multipletests, which collects garbage at every call: 0.1 s a family.
+    """
+    order = np.argsort(p, kind="stable")
+    steps = p[order] * np.arange(len(p), 0, -1)
+    found = np.empty_like(p)
+    found[order] = np.minimum(np.maximum.accumulate(steps), 1.0)
+    return found

@@ -3,28 +3,44 @@
 Tables are built from what is there; what is not there stands in the table `missing`, and shows as
 rows without numbers in the others. Every row of a score file is counted in exactly one column of
 `summary`: used, NaN, unavailable, or left out because a loss misclassifies its image.
+
+A grid is worked through block by block (`clarity.statistics.blocks`): `block_tables` says all that
+can be said of one dataset and method, `build_tables` puts the blocks together.
 """
 
 import math
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from itertools import combinations
+from itertools import combinations, product
+from typing import Any
 
+import joblib
 import numpy as np
 import pandas as pd
 from scipy.stats import kendalltau
+from threadpoolctl import threadpool_limits
 
-from clarity.grid import Cell
-from clarity.statistics.comparisons import MetricInfo, Settings, compare, mark_correct
+from clarity.grid import Grid
+from clarity.statistics.agreement import agreement_tables
+from clarity.statistics.blocks import ABSENT, OK, STATUSES, Block
+from clarity.statistics.comparisons import COLUMNS as COMPARISON_COLUMNS
+from clarity.statistics.comparisons import compare, judge, run_means
+from clarity.statistics.components import components
+from clarity.statistics.mixed import mixed_models
+from clarity.statistics.ranks import rank_tables
+from clarity.statistics.separation import separation_tables
+from clarity.statistics.settings import MetricInfo, Settings
+from clarity.statistics.stability import stability_table
 from clarity.storage import StrPath
 from clarity.tables.load import (
     MISSING_COLUMNS,
     NOT_THERE,
-    OK,
-    SCORES,
-    STATUSES,
-    Loaded,
-    load_scores,
+    TRAINED,
+    LoadedBlock,
+    Models,
+    Right,
+    load_block,
+    load_models,
 )
 from clarity.tables.measures import GROUPS, is_single_severity, place
 
@@ -36,13 +52,19 @@ EMPTY_FOILS = ("constant foil map",)
 #: No metric is a setting of something.
 NO_FAMILIES: Mapping[str, str] = {}
 
+#: Below so many cells, other processes cost more time than they save.
+FEW_CELLS = 500
+
 _CELL = ["dataset", "method", "metric"]
 _RUN = ["dataset", "loss", "seed"]
+
+CURVE_COLUMNS = (*_CELL, "loss", "point", "at", "label", "axis", "n_runs", "mean", "sd")
+COVERAGE_COLUMNS = (*_CELL, "n_cells", "n_cells_found", "n_rows", *STATUSES, "reason", "n_reason")
 
 
 def build_tables(
     root: StrPath,
-    cells: Sequence[Mapping[str, str | int]],
+    grid: Grid,
     metrics: Mapping[str, MetricInfo],
     baseline: str,
     controls: Collection[str] = (),
@@ -50,114 +72,254 @@ def build_tables(
     *,
     families: Mapping[str, str] = NO_FAMILIES,
     strict: bool = False,
+    workers: int = 1,
 ) -> dict[str, pd.DataFrame]:
     """Build all tables of a grid from the files of its cells.
 
     Args:
         root: the results root, with hive folders.
-        cells: each with keys dataset, loss, seed and method. The order in which a name first
-            comes is its order in every table, and of two losses, neither the baseline, the
-            earlier is the baseline of the pair.
-        metrics: category and direction of each metric of the grid, in the order of the tables.
+        grid: the axes; their order is that of every table, and of two losses, neither the baseline,
+            the earlier is the baseline of the pair.
+        metrics: what must be known of each metric of the grid, in the order of the tables.
         baseline: the loss that all others are compared with.
         controls: the methods that look at neither model nor class.
         settings: how scores are compared; the defaults of `Settings` if not given.
         families: of the metrics that are a setting of something, what they are a setting of.
         strict: raise at the first file that is missing or cannot be read.
+        workers: processes that read and compare; the tables are the same with any number.
 
     Returns:
-        comparisons, summary, settings, models, models-summary, models-comparisons, coverage and
-        missing. The columns are described in `clarity.tables.write.COLUMNS`. Scores of a metric
-        that the grid does not name are left out and stand in missing.
+        The tables of `clarity.tables.names.TABLES`. The columns are described in
+        `clarity.tables.columns`. Scores of a metric that the grid does not name are left out and
+        stand in missing.
 
     Raises:
         clarity.storage.CorruptArtifact: if ``strict`` and a file is missing or cannot be read.
-        ValueError: if there is no cell, one twice, or ``baseline`` is the loss of none.
+        ValueError: if ``baseline`` is no loss of the grid.
     """
     settings = settings or Settings()
-    loaded = load_scores(root, cells, strict=strict)
-    scores, stale = _only_metrics(loaded.scores, list(metrics))
-    evaluated = loaded.predictions[loaded.predictions["split"] == "evaluation"]
-    scores["correct"] = mark_correct(scores, evaluated)
-    measures = model_measures(loaded)
-    summary = summary_table(scores, metrics, settings)
+    if baseline not in grid.losses:
+        raise ValueError(f"baseline: found '{baseline}', wanted one of {', '.join(grid.losses)}")
+    models = load_models(root, grid, strict=strict)
+    right = {dataset: models.right(dataset) for dataset in grid.datasets}
+    blocks = list(product(grid.datasets, grid.methods))
+    few = len(blocks) * len(grid.losses) * len(grid.seeds) < FEW_CELLS
+    work = joblib.delayed(block_tables)
+    parts: list[Part] = joblib.Parallel(n_jobs=1 if few else workers)(
+        work(root, grid, *names, metrics, right[names[0]], baseline, settings, strict=strict)
+        for names in blocks
+    )
+    parts += _without_scores(parts, blocks, grid, metrics, right, baseline, settings)
+    runs = _together([part.runs for part in parts], grid, metrics)
+    comparisons = _together([part.comparisons for part in parts], grid, metrics)
+    missing = models.missing + [row for part in parts for row in part.missing]
+    measures = model_measures(models)
+    summary = summary_table(runs)
+    trained = models_table(models, measures)
+    judged = judge(comparisons, baseline, settings, controls)
+    if "accuracy" not in trained:  # no run was trained yet
+        trained = trained.assign(accuracy=np.nan)
+    across = (metrics, baseline, settings, controls, families)
+    with threadpool_limits(1):
+        ranks, posthoc = rank_tables(runs, *across)
+        separation, mediation = separation_tables(runs, trained, *across)
+        mixed = mixed_models(runs, trained, *across)
+        agreement, concordance = agreement_tables(runs, metrics, settings, controls, families)
     return {
-        "comparisons": compare(scores, baseline, metrics, settings, controls),
+        "comparisons": judged,
         "summary": summary,
+        "ranks": ranks,
+        "posthoc": posthoc,
+        "mixed-models": mixed,
+        "components": components(runs, controls),
+        "separation": separation,
+        "mediation": mediation,
+        "agreement": agreement,
+        "concordance": concordance,
+        "stability": stability_table(runs, judged, baseline, controls, families),
         "settings": settings_table(summary, families),
-        "models": models_table(loaded, measures),
-        "models-summary": models_summary_table(loaded, measures),
-        "models-comparisons": models_comparisons_table(loaded, measures, baseline, settings),
-        "coverage": coverage_table(scores, loaded.cells),
-        "missing": pd.concat([loaded.missing, stale], ignore_index=True),
+        "curves": _together([part.curves for part in parts], grid, metrics),
+        "runs": runs,
+        "models": trained,
+        "models-summary": models_summary_table(models, measures),
+        "models-comparisons": models_comparisons_table(measures, grid, baseline, settings),
+        "coverage": _together([part.coverage for part in parts], grid, metrics),
+        "missing": _missing_table(missing, grid),
     }
 
 
-def _only_metrics(scores: pd.DataFrame, metrics: list[str]) -> tuple[pd.DataFrame, pd.DataFrame]:
-    """Return the rows of the grid's metrics, in its order, and the cells that hold others."""
-    known = scores["metric"].isin(metrics).to_numpy()
-    stale = (
-        scores.loc[~known, ["dataset", "loss", "seed", "method", "metric"]]
-        .drop_duplicates()
-        .assign(
-            artifact=SCORES,
-            reason=lambda rows: [
-                f"left out: the grid has no metric '{metric}'" for metric in rows["metric"]
-            ],
-        )
+@dataclass(frozen=True)
+class Part:
+    """What can be said of one dataset and method alone: rows of the tables of these names."""
+
+    comparisons: pd.DataFrame
+    runs: pd.DataFrame
+    coverage: pd.DataFrame
+    curves: pd.DataFrame
+    missing: list[dict[str, str | int]]
+
+
+def block_tables(
+    root: StrPath,
+    grid: Grid,
+    dataset: str,
+    method: str,
+    metrics: Mapping[str, MetricInfo],
+    right: Right,
+    baseline: str,
+    settings: Settings,
+    *,
+    strict: bool = False,
+) -> Part:
+    """Say all that can be said of one dataset and method alone.
+
+    Args:
+        root: the results root.
+        grid: for losses and seeds.
+        dataset: its name.
+        method: its name.
+        metrics: what must be known of each metric of the grid.
+        right: which images all losses classify right.
+        baseline: the loss that all others are compared with.
+        settings: how scores are compared.
+        strict: raise at the first file that is missing or cannot be read.
+    """
+    # A matrix product that is split over other numbers of threads may round otherwise.
+    with threadpool_limits(1):
+        loaded = load_block(root, grid, dataset, method, list(metrics), right, strict=strict)
+        return _part(loaded, baseline, metrics, settings)
+
+
+def _part(
+    loaded: LoadedBlock,
+    baseline: str,
+    metrics: Mapping[str, MetricInfo],
+    settings: Settings,
+) -> Part:
+    runs = run_means(loaded.block, metrics, settings)
+    counts = [_reasons(loaded, words) for words in (EMPTY_MAPS, EMPTY_FOILS)]
+    keys = list(zip(runs["metric"], runs["loss"], runs["seed"], strict=True))
+    runs["n_constant"], runs["n_constant_foil"] = (
+        np.array([count.get(key, 0) for key in keys], dtype=np.int64) for count in counts
     )
-    kept = scores if known.all() else scores[known].reset_index(drop=True)
-    return (
-        kept.assign(metric=kept["metric"].cat.set_categories(metrics)),
-        stale[list(MISSING_COLUMNS)].astype({"dataset": str, "loss": str, "method": str}),
+    return Part(
+        compare(loaded.block, runs, baseline, metrics, settings),
+        runs,
+        coverage_rows(loaded),
+        curve_rows(loaded, settings),
+        loaded.missing,
     )
 
 
-def summary_table(
-    scores: pd.DataFrame, metrics: Mapping[str, MetricInfo], settings: Settings
-) -> pd.DataFrame:
+def _reasons(loaded: LoadedBlock, words: Collection[str]) -> dict[tuple[str, str, int], int]:
+    """Count the scores that are none for one of some reasons, by metric, loss and seed."""
+    found: dict[tuple[str, str, int], int] = {}
+    for (row, loss, seed, reason), count in loaded.reasons.items():
+        if reason in words:
+            key = loaded.block.metrics[row], loss, seed
+            found[key] = found.get(key, 0) + count
+    return found
+
+
+def _without_scores(
+    parts: Sequence[Part],
+    blocks: Sequence[tuple[str, str]],
+    grid: Grid,
+    metrics: Mapping[str, MetricInfo],
+    right: Mapping[str, Right],
+    baseline: str,
+    settings: Settings,
+) -> list[Part]:
+    """Return rows without numbers for the metrics that a dataset has, but not by some method."""
+    found = [list(dict.fromkeys(part.runs["metric"])) for part in parts]
+    known: dict[str, set[str]] = {dataset: set() for dataset in grid.datasets}
+    for (dataset, _), names in zip(blocks, found, strict=True):
+        known[dataset] |= set(names)
+    more = []
+    for (dataset, method), names in zip(blocks, found, strict=True):
+        lacking = [name for name in metrics if name in known[dataset] and name not in names]
+        if lacking:
+            shape = len(lacking), len(grid.losses), len(grid.seeds), 0
+            images = np.empty(0, np.int64)
+            block = Block(
+                dataset,
+                method,
+                lacking,
+                list(grid.losses),
+                list(grid.seeds),
+                images,
+                np.empty(shape),
+                np.full(shape, ABSENT, np.uint8),
+                right[dataset].of(grid.losses, grid.seeds, images),
+                np.zeros(shape[1:3], dtype=bool),
+            )
+            more.append(_part(LoadedBlock(block), baseline, metrics, settings))
+    return more
+
+
+def _together(parts: Sequence[pd.DataFrame], grid: Grid, metrics: Collection[str]) -> pd.DataFrame:
+    """Put the rows of all blocks together, in the grid's order of dataset, method and metric."""
+    full = [part for part in parts if len(part)] or list(parts[:1])
+    frame = pd.concat(full, ignore_index=True)
+    order = {"dataset": grid.datasets, "method": grid.methods, "metric": list(metrics)}
+    keys = frame[list(order)].apply(
+        lambda column: column.map({name: at for at, name in enumerate(order[column.name])})
+    )
+    rows = np.lexsort([keys[name].to_numpy() for name in reversed(list(order))])
+    return frame.iloc[rows].reset_index(drop=True)
+
+
+def _missing_table(rows: Sequence[Mapping[str, str | int]], grid: Grid) -> pd.DataFrame:
+    """Return the table `missing`, in the order of the grid."""
+    frame = pd.DataFrame(rows, columns=list(MISSING_COLUMNS))
+    methods = ["", *grid.methods]
+    keys = [
+        frame["method"].map(methods.index),
+        frame["seed"].map(list(grid.seeds).index),
+        frame["loss"].map(list(grid.losses).index),
+        frame["dataset"].map(list(grid.datasets).index),
+    ]
+    rows_in_order = np.lexsort([key.to_numpy(dtype=np.int64) for key in keys])
+    return frame.iloc[rows_in_order].reset_index(drop=True)
+
+
+def summary_table(runs: pd.DataFrame) -> pd.DataFrame:
     """Summarise each loss for each dataset, method and metric that the dataset has.
 
     Args:
-        scores: as for `clarity.statistics.comparisons.compare`, with reason.
-        metrics: category and direction of each metric.
-        settings: whether only correctly classified images count.
+        runs: the table of that name.
 
     Returns:
         One row a (dataset, method, metric, loss); a loss without scores has zeros and NaN.
     """
     axes = [*_CELL, "loss"]
-    status = scores["status"]
-    ok = status == "ok"
-    counted = ok & scores["correct"] if settings.correct_only else ok
-    runs = scores[counted].groupby([*axes, "seed"], observed=True)["value"].agg(["mean", "count"])
-    over_runs = runs.groupby(axes, observed=True).agg(
-        n_runs=("mean", "count"),
-        n_images=("count", "sum"),
-        mean=("mean", "mean"),
-        sd=("mean", "std"),
+    rows = runs.assign(
+        counts=runs["n_images"] > 0,
+        n_rows=runs[["n_images", "n_nan", "n_unavailable", "n_incorrect"]].sum(axis=1),
     )
-    flags = pd.DataFrame(
-        {
-            "n_rows": True,
-            "n_nan": status == "nan",
-            "n_unavailable": status == "unavailable",
-            "n_incorrect": ok & ~counted,
-            "n_constant": scores["reason"].isin(EMPTY_MAPS),
-            "n_constant_foil": scores["reason"].isin(EMPTY_FOILS),
-        }
+    frame = (
+        rows.groupby([*axes, "category", "direction"], sort=False)
+        .agg(
+            n_runs=("counts", "sum"),
+            n_images=("n_images", "sum"),
+            mean=("mean", "mean"),
+            sd=("mean", "std"),
+            paired_mean=("paired_mean", "mean"),
+            n_nan=("n_nan", "sum"),
+            n_unavailable=("n_unavailable", "sum"),
+            n_incorrect=("n_incorrect", "sum"),
+            n_constant=("n_constant", "sum"),
+            n_constant_foil=("n_constant_foil", "sum"),
+            n_rows=("n_rows", "sum"),
+        )
+        .reset_index()
     )
-    counts = flags.groupby([scores[axis] for axis in axes], observed=True).sum()
-    totals = over_runs.join(counts, how="outer").reset_index()
-    frame = _grid_rows(scores, axes).merge(_plain(totals, axes), on=axes, how="left")
-    numbers = ["n_runs", "n_images", "n_nan", "n_unavailable", "n_incorrect"]
-    frame[numbers] = frame[numbers].fillna(0).astype(np.int64)
-    frame["constant_maps"] = frame["n_constant"] / frame["n_rows"]
-    frame["constant_foils"] = frame["n_constant_foil"] / frame["n_rows"]
-    frame["category"] = [metrics[metric].category for metric in frame["metric"]]
-    frame["direction"] = [metrics[metric].direction for metric in frame["metric"]]
+    total = frame["n_rows"].where(frame["n_rows"] > 0)
+    frame["constant_maps"] = frame["n_constant"] / total
+    frame["constant_foils"] = frame["n_constant_foil"] / total
     # Rank 1 is the best loss; where no value is better than another there is no rank.
-    ascending = frame["mean"].where(frame["direction"] == "lower", -frame["mean"])
+    paired = frame["paired_mean"]
+    ascending = paired.where(frame["direction"] == "lower", -paired)
     ranked = ascending.where(frame["direction"] != "none")
     frame["rank"] = ranked.groupby([frame[axis] for axis in _CELL]).rank(method="min")
     return frame[
@@ -170,6 +332,7 @@ def summary_table(
             "n_images",
             "mean",
             "sd",
+            "paired_mean",
             "n_nan",
             "n_unavailable",
             "n_incorrect",
@@ -220,16 +383,17 @@ class _Measure:
 
     category: str
     direction: str
+    verdict: bool = False
 
 
-def model_measures(loaded: Loaded) -> pd.DataFrame:
+def model_measures(models: Models) -> pd.DataFrame:
     """Return everything that was measured of each model, one number a training run.
 
     Returns:
         dataset, loss (as strings), seed, group and measure (categorical, in the order of the
         tables), value, direction, reason: one row a (run, measure), in that order.
     """
-    predictions = _plain(loaded.predictions, ["dataset", "loss"])
+    predictions = _plain(models.predictions, ["dataset", "loss"])
     heads = [str(name) for name in predictions if str(name).startswith("correct")]
     test = predictions[predictions["split"] == "test"]
     scenes = predictions[
@@ -245,14 +409,14 @@ def model_measures(loaded: Loaded) -> pd.DataFrame:
         long = shares.reset_index().melt(_RUN, var_name="measure")
         parts.append(long.assign(group="accuracy", direction="higher", reason=""))
     # The stage `trust` measures the accuracy of the linear head once more, to be whole by itself.
-    stored = loaded.measures[loaded.measures["measure"] != "accuracy"]
+    stored = models.measures[models.measures["measure"] != "accuracy"]
     parts.append(_plain(stored, ["dataset", "loss"]))
     frame = pd.concat([part for part in parts if len(part)] or parts, ignore_index=True)
     frame["group"] = pd.Categorical(frame["group"], GROUPS)
     frame["measure"] = pd.Categorical(
         frame["measure"], sorted(frame["measure"].unique(), key=place)
     )
-    runs = loaded.runs[_RUN].reset_index(names="run")
+    runs = models.runs[_RUN].reset_index(names="run")
     frame = frame.merge(runs, on=_RUN).sort_values(["run", "group", "measure"])
     columns = [*_RUN, "group", "measure", "value", "direction", "reason"]
     return frame[columns].reset_index(drop=True)
@@ -264,18 +428,18 @@ def _known_measures(measures: pd.DataFrame) -> pd.DataFrame:
     return known.sort_values(["group", "measure"]).astype({"measure": "str"})
 
 
-def models_table(loaded: Loaded, measures: pd.DataFrame) -> pd.DataFrame:
+def models_table(models: Models, measures: pd.DataFrame) -> pd.DataFrame:
     """Describe each training run: how it ended, its evaluation images and what it measures.
 
     Args:
-        loaded: for the runs and their predictions.
+        models: for the runs and their predictions.
         measures: what `model_measures` returns.
 
     Returns:
         One row a (dataset, loss, seed), with one column for each measure that any run has, but for
         accuracies at single severities of corruption. Runs without files have no numbers.
     """
-    predictions = _plain(loaded.predictions, ["dataset", "loss"])
+    predictions = _plain(models.predictions, ["dataset", "loss"])
     evaluation = predictions[predictions["split"] == "evaluation"]
     kept = evaluation.groupby(["dataset", "seed", "image"])["correct"].transform("all")
     counts = (
@@ -287,7 +451,7 @@ def models_table(loaded: Loaded, measures: pd.DataFrame) -> pd.DataFrame:
     plain = measures.astype({"measure": "str"})
     wide = plain.pivot(index=_RUN, columns="measure", values="value")[names]
     accuracies = [name for name in names if name.startswith("accuracy")]
-    frame = loaded.runs
+    frame = models.runs
     for part in (wide[accuracies], counts, wide.drop(columns=accuracies)):
         frame = frame.merge(part.reset_index(), on=_RUN, how="left")
     numbers = ["n_evaluation", "n_kept"]
@@ -295,18 +459,18 @@ def models_table(loaded: Loaded, measures: pd.DataFrame) -> pd.DataFrame:
     return frame
 
 
-def models_summary_table(loaded: Loaded, measures: pd.DataFrame) -> pd.DataFrame:
+def models_summary_table(models: Models, measures: pd.DataFrame) -> pd.DataFrame:
     """Summarise the models of each dataset and loss over their seeds.
 
     Args:
-        loaded: for the runs and how they ended.
+        models: for the runs and how they ended.
         measures: what `model_measures` returns.
 
     Returns:
         One row a (dataset, loss, measure that any loss has on the dataset).
     """
     axes = ["dataset", "loss"]
-    runs = loaded.runs.assign(failed=~loaded.runs["status"].isin([OK, NOT_THERE]))
+    runs = models.runs.assign(failed=~models.runs["status"].isin([TRAINED, NOT_THERE]))
     failed = runs.groupby(axes, sort=False)["failed"].sum().rename("n_failed").reset_index()
     keys = [*axes, "measure"]
     pairs = measures[["dataset", "measure"]].drop_duplicates().astype({"measure": "str"})
@@ -328,88 +492,156 @@ def models_summary_table(loaded: Loaded, measures: pd.DataFrame) -> pd.DataFrame
 
 
 def models_comparisons_table(
-    loaded: Loaded, measures: pd.DataFrame, baseline: str, settings: Settings
+    measures: pd.DataFrame, grid: Grid, baseline: str, settings: Settings
 ) -> pd.DataFrame:
     """Compare the models of every two losses by each measure, as maps are compared by metrics.
 
     A measure is one number a run, so it is compared like a metric with a single image.
 
     Args:
-        loaded: for the grid.
         measures: what `model_measures` returns.
+        grid: the axes.
         baseline: the loss that all others are compared with.
-        settings: how; all runs count that have a value.
+        settings: how; all runs count that have a value, and there are no named families.
     """
+    settings = replace(
+        settings,
+        correct_only=False,
+        families={},
+        smallest_effects={},
+        seed=(*settings.seed, "models"),
+    )
+    known = _known_measures(measures)
     infos = {
-        str(row.measure): _Measure(str(row.group), str(row.direction))
-        for row in _known_measures(measures).itertuples()
+        str(row.measure): _Measure(str(row.group), str(row.direction)) for row in known.itertuples()
     }
-    finite = measures["value"].notna()
-    scores = pd.DataFrame(
-        {
-            "dataset": pd.Categorical(measures["dataset"], loaded.runs["dataset"].unique()),
-            "loss": pd.Categorical(measures["loss"], loaded.runs["loss"].unique()),
-            "seed": measures["seed"],
-            "method": pd.Categorical(["model"] * len(measures), ["model"]),
-            "metric": pd.Categorical(measures["measure"].astype("str"), list(infos)),
-            "image": 0,
-            "value": measures["value"],
-            "status": np.where(finite, "ok", "nan"),
-        }
-    )
-    compared = compare(
-        scores,
-        baseline,
-        infos,
-        replace(settings, correct_only=False, seed=(*settings.seed, "models")),
-    )
-    return compared.drop(columns=["method", "n_images"]).rename(
-        columns={"metric": "measure", "category": "group"}
-    )
+    plain = measures.astype({"measure": "str"})
+    parts = [
+        _compare_models(
+            plain[plain["dataset"] == dataset], dataset, infos, grid, baseline, settings
+        )
+        for dataset in grid.datasets
+    ]
+    full = [part for part in parts if len(part)] or parts[:1]
+    compared = judge(pd.concat(full, ignore_index=True), baseline, settings)
+    # There is no deviation between images, so no unit in which a difference could be too small.
+    absent = ["method", "n_images", "n_unpaired", "d", "margin", "family"]
+    absent += [name for name in COMPARISON_COLUMNS if name.startswith(("p_equivalence", "prob_"))]
+    return compared.drop(columns=absent).rename(columns={"metric": "measure", "category": "group"})
 
 
-def coverage_table(scores: pd.DataFrame, cells: Sequence[Cell]) -> pd.DataFrame:
-    """Tell for each dataset, method and metric that the dataset has how many scores are numbers."""
-    expected = pd.DataFrame(
-        [(cell.run.dataset, cell.method) for cell in cells], columns=_CELL[:2]
-    ).value_counts(sort=False)
-    found = scores[[*_CELL, "loss", "seed"]].drop_duplicates()
-    groups = scores.groupby(_CELL, observed=True)["status"]
-    totals = groups.value_counts().unstack("status").reindex(columns=list(STATUSES)).fillna(0)
-    reasons = (
-        scores[scores["status"] != "ok"]
-        .groupby([*_CELL, "reason"], observed=True)
-        .size()
-        .rename("n_reason")
-        .reset_index()
-        .sort_values("n_reason", ascending=False, kind="stable")
-        .drop_duplicates(_CELL)
+def _compare_models(
+    measures: pd.DataFrame,
+    dataset: str,
+    infos: Mapping[str, "_Measure"],
+    grid: Grid,
+    baseline: str,
+    settings: Settings,
+) -> pd.DataFrame:
+    """Compare the models of one dataset."""
+    names = [name for name in infos if name in set(measures["measure"])]
+    shape = len(names), len(grid.losses), len(grid.seeds), 1
+    values = np.full(shape, np.nan)
+    places = [
+        measures[axis].map({name: i for i, name in enumerate(known)}).to_numpy(dtype=np.int64)
+        for axis, known in (("measure", names), ("loss", grid.losses), ("seed", grid.seeds))
+    ]
+    values[places[0], places[1], places[2], 0] = measures["value"]
+    block = Block(
+        dataset,
+        "model",
+        names,
+        list(grid.losses),
+        list(grid.seeds),
+        np.zeros(1, np.int64),
+        values,
+        np.where(np.isnan(values), ABSENT, OK).astype(np.uint8),
+        np.ones(shape[1:], dtype=bool),
+        np.ones(shape[1:3], dtype=bool),
     )
-    frame = _grid_rows(scores, _CELL)
-    n_rows = totals.sum(axis=1)
-    for part in (
-        expected.rename("n_cells").reset_index(),
-        found.groupby(_CELL, observed=True).size().rename("n_cells_found").reset_index(),
-        n_rows.rename("n_rows").reset_index(),
-        totals.div(n_rows, axis=0).reset_index(),
-        reasons,
-    ):
-        keys = [axis for axis in _CELL if axis in part]
-        frame = frame.merge(_plain(part, keys), on=keys, how="left")
-    frame["reason"] = frame["reason"].astype("str").fillna("")
-    counts = ["n_cells", "n_cells_found", "n_rows", "n_reason"]
-    frame[counts] = frame[counts].fillna(0).astype(np.int64)
-    return frame[[*_CELL, *counts[:3], *STATUSES, "reason", "n_reason"]]
+    runs = run_means(block, infos, settings)
+    return compare(block, runs, baseline, infos, settings)
 
 
-def _grid_rows(scores: pd.DataFrame, axes: list[str]) -> pd.DataFrame:
-    """Return each combination of the axes whose metric the dataset has, in the grid's order."""
-    pairs = scores[["dataset", "metric"]].drop_duplicates()
-    known = set(zip(pairs["dataset"], pairs["metric"], strict=True))
-    names = [list(scores[axis].cat.categories) for axis in axes]
-    rows = pd.MultiIndex.from_product(names, names=axes).to_frame(index=False)
-    has = [pair in known for pair in zip(rows["dataset"], rows["metric"], strict=True)]
-    return rows[has].reset_index(drop=True)
+def coverage_rows(loaded: LoadedBlock) -> pd.DataFrame:
+    """Tell for each metric of a block how many scores are numbers."""
+    block = loaded.block
+    cells = len(block.losses) * len(block.seeds)
+    rows: list[dict[str, Any]] = []
+    for row, metric in enumerate(block.metrics):
+        status = block.status[row]
+        n_rows = int((status != ABSENT).sum())
+        reasons: dict[str, int] = {}
+        for (place_, _, _, reason), count in loaded.reasons.items():
+            if place_ == row:
+                reasons[reason] = reasons.get(reason, 0) + count
+        # The commonest; of equally common ones the first by name.
+        reason, count = min(reasons.items(), key=lambda one: (-one[1], one[0]), default=("", 0))
+        rows.append(
+            {
+                "dataset": block.dataset,
+                "method": block.method,
+                "metric": metric,
+                "n_cells": cells,
+                "n_cells_found": int((status != ABSENT).any(axis=2).sum()),
+                "n_rows": n_rows,
+                **{
+                    name: (status == code).sum() / n_rows if n_rows else math.nan
+                    for code, name in enumerate(STATUSES)
+                },
+                "reason": reason,
+                "n_reason": count,
+            }
+        )
+    return pd.DataFrame(rows, columns=list(COVERAGE_COLUMNS))
+
+
+def curve_rows(loaded: LoadedBlock, settings: Settings) -> pd.DataFrame:
+    """Average the curves of a block over images, then over runs.
+
+    Args:
+        loaded: the block with its curves.
+        settings: whether only correctly classified images count.
+    """
+    block = loaded.block
+    rows: list[pd.DataFrame] = []
+    for row, axis in sorted(loaded.axes.items()):
+        counted = block.counted(row, correct_only=settings.correct_only)
+        points = list(axis["at"])
+        named = any(isinstance(point, str) for point in points)
+        for i, loss in enumerate(block.losses):
+            means = []
+            for k, seed in enumerate(block.seeds):
+                images, curves = loaded.curves.get((row, loss, seed), (np.empty(0, np.int64), None))
+                used = counted[i, k, np.searchsorted(block.images, images)]
+                if curves is not None and used.any():
+                    means.append(curves[used].mean(axis=0))
+            if means:
+                stack = np.stack(means)
+                rows.append(
+                    pd.DataFrame(
+                        {
+                            "dataset": block.dataset,
+                            "method": block.method,
+                            "metric": block.metrics[row],
+                            "loss": loss,
+                            "point": np.arange(len(points), dtype=np.int64),
+                            "at": np.full(len(points), np.nan)
+                            if named
+                            else np.array(points, float),
+                            "label": [str(point) if named else "" for point in points],
+                            "axis": str(axis["axis"]),
+                            "n_runs": len(stack),
+                            "mean": stack.mean(axis=0),
+                            "sd": stack.std(axis=0, ddof=1)
+                            if len(stack) > 1
+                            else np.full(len(points), np.nan),
+                        }
+                    )
+                )
+    if not rows:
+        return pd.DataFrame(columns=list(CURVE_COLUMNS))
+    return pd.concat(rows, ignore_index=True)[list(CURVE_COLUMNS)]
 
 
 def _plain(frame: pd.DataFrame, axes: list[str]) -> pd.DataFrame:

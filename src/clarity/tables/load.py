@@ -1,21 +1,25 @@
-"""Load: owns how the score files of a grid become one frame; knows no statistics.
+"""Load: owns how the files of a grid are read and held to their formats; knows no statistics.
 
-Each file is read once and kept as numbers: names become codes, so that a row takes about 20 bytes
-and a grid of 50 million rows fits into the memory of a laptop. A file that is missing or cannot be
-read stops nothing, unless asked to; it becomes a row of `Loaded.missing`.
+Score files are read block by block (a dataset and a method) into arrays, so that memory does not
+grow with the grid; the files of training runs are read all at once. A file that is missing or
+cannot be read stops nothing, unless asked to; it becomes a row of `missing`.
 """
 
+import json
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
+import pyarrow as pa
 
 from clarity import storage
-from clarity.grid import Cell, Run
+from clarity.grid import Cell, Grid, Run
+from clarity.statistics.blocks import ABSENT, NAN, OK, STATUSES, Block
 from clarity.storage import CorruptArtifact, StrPath
 from clarity.tables.measures import GROUPS, place
 
@@ -27,10 +31,8 @@ GEOMETRY = "geometry.parquet"
 TRUST = "trust.parquet"
 HISTORY = "history.parquet"
 
-#: What a score can be: a number, a number that the metric could not give, a map that is not there.
-STATUSES = ("ok", "nan", "unavailable")
 #: What became of a training run whose predictions are not there; else they say it themselves.
-OK, NOT_THERE = "ok", "missing"
+TRAINED, NOT_THERE = "ok", "missing"
 #: The reason given to a value that is marked ok and is none.
 NOT_FINITE = "marked ok, but the value is not finite"
 
@@ -42,168 +44,254 @@ _MEASURE_COLUMNS = ("measure", "group", "value", "direction", "reason")
 
 
 @dataclass(frozen=True)
-class Loaded:
-    """All that a grid has, and what it lacks.
+class Models:
+    """What the training runs of a grid tell of themselves, and which of their files are missing.
 
     Attributes:
-        cells: every cell that was asked for, ordered by dataset, loss, seed and method.
-        scores: dataset, loss, method, metric, status, reason (categorical; the categories of the
-            axes are the grid in the order of the cells), seed and image (int32), value (float64,
-            NaN unless status is ok).
         predictions: dataset, loss (categorical), seed, split, image, second_label, correct (by the
             linear head) and one column correct_HEAD for each other head; a run that failed has no
             rows.
         measures: dataset, loss (categorical), seed, measure, group, value, direction, reason: the
             geometry of the embeddings (group "geometry"), then what the stage `trust` measured.
         runs: dataset, loss (as strings), seed, status ("ok", what the training says, or "missing"),
-            status_epoch, status_reason, images_seen: one row a run, in the order of the cells.
-        missing: dataset, loss, seed, method ('' for a file of the whole run), artifact, reason.
+            status_epoch, status_reason, images_seen: one row a run, in the order of the grid.
+        missing: rows of `MISSING_COLUMNS`.
     """
 
-    cells: list[Cell]
-    scores: pd.DataFrame
     predictions: pd.DataFrame
     measures: pd.DataFrame
     runs: pd.DataFrame
-    missing: pd.DataFrame
+    missing: list[dict[str, str | int]]
+
+    def right(self, dataset: str) -> "Right":
+        """Return which evaluation images of a dataset all losses classify right."""
+        frame = self.predictions
+        mine = frame[(frame["split"] == "evaluation") & (frame["dataset"] == dataset)]
+        by_all = mine.groupby(["seed", "image"], observed=True)["correct"].all()
+        kept = by_all[by_all].reset_index()
+        runs = mine[["loss", "seed"]].drop_duplicates().astype({"loss": "str"})
+        return Right(
+            {seed: part["image"].to_numpy() for seed, part in kept.groupby("seed")},
+            set(zip(runs["loss"], runs["seed"].tolist(), strict=True)),
+        )
 
 
-def load_scores(
-    root: StrPath, cells: Sequence[Mapping[str, str | int]], *, strict: bool = False
-) -> Loaded:
-    """Read the scores of the cells, and all that their runs tell of themselves.
+@dataclass(frozen=True)
+class Right:
+    """Which evaluation images of a dataset every loss classifies right.
+
+    Attributes:
+        images: by seed, those that all losses with predictions at the seed classify right.
+        runs: (loss, seed) with predictions; of others nobody knows.
+    """
+
+    images: Mapping[Any, np.ndarray]
+    runs: set[tuple[str, int]]
+
+    def of(self, losses: Sequence[str], seeds: Sequence[int], images: np.ndarray) -> np.ndarray:
+        """Return it as `Block.correct`, bool [L, S, I]."""
+        nothing = np.empty(0, dtype=np.int64)
+        by_seed = np.array([np.isin(images, self.images.get(seed, nothing)) for seed in seeds])
+        known = np.array([[(loss, seed) in self.runs for seed in seeds] for loss in losses])
+        correct: np.ndarray = known[:, :, None] & by_seed[None]
+        return correct
+
+
+@dataclass
+class LoadedBlock:
+    """The scores of a dataset and a method, and what came with them.
+
+    Attributes:
+        block: the scores of the grid's metrics.
+        reasons: by (place of metric, loss, seed, reason), how many scores are none for it.
+        curves: by (place of metric, loss, seed), a curve of each image that has one: image ids [N]
+            and values [N, points].
+        axes: by place of metric, what the points of its curves are: keys axis and at.
+        missing: rows of `MISSING_COLUMNS`: files that are not there, and metrics that the grid does
+            not name.
+    """
+
+    block: Block
+    reasons: Counter[tuple[int, str, int, str]] = field(default_factory=Counter)
+    curves: dict[tuple[int, str, int], tuple[np.ndarray, np.ndarray]] = field(default_factory=dict)
+    axes: dict[int, dict[str, Any]] = field(default_factory=dict)
+    missing: list[dict[str, str | int]] = field(default_factory=list)
+
+
+def load_block(
+    root: StrPath,
+    grid: Grid,
+    dataset: str,
+    method: str,
+    metrics: Sequence[str],
+    right: Right,
+    *,
+    strict: bool = False,
+) -> LoadedBlock:
+    """Read the scores of one dataset and method.
 
     Args:
         root: the results root, with hive folders.
-        cells: each with keys dataset, loss, seed and method. The order in which a name first
-            comes is the order of its axis in all that is made of this.
+        grid: for losses and seeds.
+        dataset: its name.
+        method: its name.
+        metrics: of the grid, in order; those without a score here are not in the block. Scores of
+            others are left out and stand in ``missing``.
+        right: which images all losses classify right.
         strict: raise at the first file that is missing or cannot be read.
-
-    Returns:
-        What is there and what is missing. Rows are ordered by cell, metric and image, whatever
-        their order in the files.
 
     Raises:
         clarity.storage.CorruptArtifact: if ``strict`` and a file is missing or cannot be read.
-        ValueError: if there is no cell, or one twice.
     """
-    if not cells:
-        raise ValueError("cells: found none, wanted at least one")
-    grid = [
-        Cell(Run(str(c["dataset"]), str(c["loss"]), int(c["seed"])), str(c["method"]))
-        for c in cells
-    ]
-    if len(set(grid)) < len(grid):
-        raise ValueError("cells: found one twice")
-    datasets = _positions(cell.run.dataset for cell in grid)
-    losses = _positions(cell.run.loss for cell in grid)
-    methods = _positions(cell.method for cell in grid)
-    grid.sort(
-        key=lambda cell: (
-            datasets[cell.run.dataset],
-            losses[cell.run.loss],
-            cell.run.seed,
-            methods[cell.method],
-        )
-    )
     missing: list[dict[str, str | int]] = []
+    files: dict[tuple[int, int], _Scores] = {}
+    for i, loss in enumerate(grid.losses):
+        for k, seed in enumerate(grid.seeds):
+            cell = Cell(Run(dataset, loss, seed), method)
+            read = _attempt(root, _read_scores, cell.folder, SCORES, cell.axes, missing, strict)
+            if read is not None:
+                files[i, k] = read
+                missing += [
+                    {**cell.axes, "artifact": SCORES, "reason": f"left out: {reason}"}
+                    for reason in (
+                        f"the grid has no metric '{name}'"
+                        for name in read.metrics
+                        if name not in metrics
+                    )
+                ]
+    there = {name for read in files.values() for name in read.metrics}
+    kept = [name for name in metrics if name in there]
+    ids = [read.image for read in files.values()]
+    images = np.unique(np.concatenate(ids)) if ids else np.empty(0, np.int64)
+    shape = len(kept), len(grid.losses), len(grid.seeds), len(images)
+    values, status = np.full(shape, np.nan), np.full(shape, ABSENT, np.uint8)
+    found = np.zeros(shape[1:3], dtype=bool)
+    loaded = LoadedBlock(
+        Block(
+            dataset,
+            method,
+            kept,
+            list(grid.losses),
+            list(grid.seeds),
+            images,
+            values,
+            status,
+            right.of(grid.losses, grid.seeds, images),
+            found,
+        ),
+        missing=missing,
+    )
+    for (i, k), read in files.items():
+        found[i, k] = True
+        loss, seed = grid.losses[i], grid.seeds[k]
+        known = np.array([kept.index(name) if name in kept else -1 for name in read.metrics])
+        rows = known[read.metric] if len(known) else np.empty(0, np.int64)
+        mine = rows >= 0
+        columns = np.searchsorted(images, read.image[mine])
+        values[rows[mine], i, k, columns] = read.value[mine]
+        status[rows[mine], i, k, columns] = read.status[mine]
+        for row in np.flatnonzero(mine & (read.status != OK)):
+            loaded.reasons[int(rows[row]), loss, seed, read.reasons[read.reason[row]]] += 1
+        for name, axis in read.axes.items():
+            if name in kept:
+                at = kept.index(name)
+                if loaded.axes.setdefault(at, axis) == axis:
+                    loaded.curves[at, loss, seed] = read.curves_of(name, len(axis["at"]))
+    return loaded
 
-    def attempt(
-        read: Callable[[Path], T], folder: str, name: str, axes: Mapping[str, str | int]
-    ) -> T | None:
-        path = Path(root) / folder / name
-        try:
-            return read(path)
-        except CorruptArtifact as error:
-            if strict:
-                raise
-            # The root is left out, so that the same grid in another folder has the same tables.
-            reason = str(error).replace(f"{Path(root)}/", "") if path.exists() else "no such file"
-            missing.append({"method": "", **axes, "artifact": name, "reason": reason})
-            return None
 
+def load_models(root: StrPath, grid: Grid, *, strict: bool = False) -> Models:
+    """Read all that the training runs of a grid tell of themselves.
+
+    Args:
+        root: the results root, with hive folders.
+        grid: the axes.
+        strict: raise at the first file that is missing or cannot be read.
+
+    Raises:
+        clarity.storage.CorruptArtifact: if ``strict`` and a file is missing or cannot be read.
+    """
+    missing: list[dict[str, str | int]] = []
     predictions: list[pd.DataFrame] = []
     measures: list[pd.DataFrame] = []
     runs: list[dict[str, str | float]] = []
-    for run in dict.fromkeys(cell.run for cell in grid):
+    for run in grid.runs():
         axes: dict[str, str | int] = {"dataset": run.dataset, "loss": run.loss, "seed": run.seed}
-        predicted = attempt(_read_predictions, run.folder, PREDICTIONS, axes)
+        place_of = (run.folder, axes, missing, strict)
+
+        def attempt(read: Callable[[Path], T], name: str, place_of: Any = place_of) -> T | None:
+            folder, axes, missing, strict = place_of
+            return _attempt(root, read, folder, name, axes, missing, strict)
+
+        predicted = attempt(_read_predictions, PREDICTIONS)
         status = Status(NOT_THERE)
         if predicted is not None:
             frame, status = predicted
             predictions.append(frame.assign(**axes))
         for read, name in ((_read_geometry, GEOMETRY), (_read_trust, TRUST)):
-            measured = attempt(read, run.folder, name, axes)
+            measured = attempt(read, name)
             if measured is not None:
                 measures.append(measured.assign(**axes))
-        seen = attempt(_images_seen, run.folder, HISTORY, axes)
+        seen = attempt(_images_seen, HISTORY)
         runs.append({**axes, **status.columns(), "images_seen": math.nan if seen is None else seen})
-    scores = _ScoreColumns()
-    for cell in grid:
-        scored = attempt(_read_scores, cell.folder, SCORES, cell.axes)
-        if scored is not None:
-            scores.add(cell, scored)
-    return Loaded(
-        cells=grid,
-        scores=scores.frame(list(datasets), list(losses), list(methods)),
-        predictions=_join(predictions, _PREDICTION_COLUMNS, list(datasets), list(losses)),
-        measures=_join(measures, _MEASURE_COLUMNS, list(datasets), list(losses)),
+    names = list(grid.datasets), list(grid.losses)
+    return Models(
+        predictions=_join(predictions, _PREDICTION_COLUMNS, *names),
+        measures=_join(measures, _MEASURE_COLUMNS, *names),
         runs=pd.DataFrame(runs),
-        missing=pd.DataFrame(missing, columns=list(MISSING_COLUMNS)),
+        missing=missing,
     )
 
 
-def _categorical(codes: np.ndarray, names: list[str]) -> "pd.Categorical[Any]":
-    return pd.Categorical.from_codes(codes, dtype=pd.CategoricalDtype(names))
+def _attempt(
+    root: StrPath,
+    read: Callable[[Path], T],
+    folder: str,
+    name: str,
+    axes: Mapping[str, str | int],
+    missing: list[dict[str, str | int]],
+    strict: bool,
+) -> T | None:
+    """Read a file, or put a row into ``missing`` that says why it cannot be read."""
+    path = Path(root) / folder / name
+    try:
+        return read(path)
+    except CorruptArtifact as error:
+        if strict:
+            raise
+        # The root is left out, so that the same grid in another folder has the same tables.
+        reason = str(error).replace(f"{Path(root)}/", "") if path.exists() else "no such file"
+        missing.append({"method": "", **axes, "artifact": name, "reason": reason})
+        return None
 
 
-def _positions(names: Iterable[str]) -> dict[str, int]:
-    """Number names in the order in which they first come."""
-    return {name: position for position, name in enumerate(dict.fromkeys(names))}
+@dataclass(frozen=True)
+class _Scores:
+    """A score file as columns of numbers: `metric` and `reason` are places in their lists."""
 
+    metrics: list[str]
+    metric: np.ndarray
+    image: np.ndarray
+    value: np.ndarray
+    status: np.ndarray
+    reasons: list[str]
+    reason: np.ndarray
+    axes: dict[str, dict[str, Any]]
+    curves: pa.Array | None
 
-class _ScoreColumns:
-    """The scores of many cells as columns of numbers; the strings of a file are let go at once."""
-
-    def __init__(self) -> None:
-        self.cells: list[Cell] = []
-        self.rows: list[int] = []
-        self.numbers: dict[str, list[np.ndarray]] = {name: [] for name in _SCORE_COLUMNS}
-        self.words: dict[str, dict[str, int]] = {"metric": {}, "reason": {}}
-        self.words["status"] = _positions(STATUSES)
-
-    def add(self, cell: Cell, frame: pd.DataFrame) -> None:
-        """Take over the rows of a cell, ordered by metric and image."""
-        frame = frame.sort_values(["metric", "image"], kind="stable")
-        self.cells.append(cell)
-        self.rows.append(len(frame))
-        self.numbers["image"].append(frame["image"].to_numpy(dtype=np.int32))
-        self.numbers["value"].append(frame["value"].to_numpy(dtype=np.float64))
-        for column, known in self.words.items():
-            local, unique = pd.factorize(frame[column])
-            codes = [known.setdefault(str(word), len(known)) for word in unique]
-            self.numbers[column].append(np.array(codes, dtype=np.int32)[local])
-
-    def frame(self, datasets: list[str], losses: list[str], methods: list[str]) -> pd.DataFrame:
-        """Put all cells together; the columns are those of `Loaded.scores`."""
-        columns: dict[str, pd.Categorical[Any] | np.ndarray] = {}
-        for axis, names in (("dataset", datasets), ("loss", losses), ("method", methods)):
-            position = _positions(names)
-            codes = np.array([position[str(cell.axes[axis])] for cell in self.cells], np.int32)
-            columns[axis] = _categorical(np.repeat(codes, self.rows), names)
-        seeds = np.array([cell.run.seed for cell in self.cells], dtype=np.int64)
-        columns["seed"] = np.repeat(seeds, self.rows)
-        for column, known in self.words.items():
-            # Sorted, since the order in which words came depends on which files are there.
-            names = list(known) if column == "status" else sorted(known)
-            words = _categorical(self._column(column, np.int32), list(known))
-            columns[column] = words.reorder_categories(names)
-        columns["image"] = self._column("image", np.int32)
-        columns["value"] = self._column("value", np.float64)
-        return pd.DataFrame(columns)
-
-    def _column(self, name: str, dtype: type) -> np.ndarray:
-        return np.concatenate([np.empty(0, dtype), *self.numbers.pop(name)])
+    def curves_of(self, metric: str, points: int) -> tuple[np.ndarray, np.ndarray]:
+        """Return ids [N] and curves [N, points] of the images that have one of that length."""
+        nothing = np.empty(0, np.int64), np.empty((0, points))
+        if self.curves is None:
+            return nothing
+        rows = np.flatnonzero(self.metric == self.metrics.index(metric))
+        lengths = np.diff(self.curves.offsets.to_numpy())
+        rows = rows[(lengths[rows] == points) & (self.status[rows] == OK)]
+        if points == 0 or len(rows) == 0:
+            return nothing
+        starts = self.curves.offsets.to_numpy()[rows]
+        flat = self.curves.values.to_numpy(zero_copy_only=False)
+        return self.image[rows], flat[starts[:, None] + np.arange(points)]
 
 
 def _join(
@@ -223,22 +311,53 @@ def _join(
     )
 
 
-def _read_scores(path: Path) -> pd.DataFrame:
+def _read_scores(path: Path) -> _Scores:
     """Read a score file and hold it to its format."""
-    frame = storage.read_table(path, _SCORE_COLUMNS)
-    unknown = sorted(set(frame["status"].unique()) - set(STATUSES), key=str)
-    if unknown:
-        raise CorruptArtifact(path, f"status {unknown[0]!r} is none of {', '.join(STATUSES)}")
-    _numeric(path, frame, "image", "value")
-    if frame[["image", "metric"]].isna().any(axis=None):
+    table = storage.read_columns(path)
+    if absent := [name for name in _SCORE_COLUMNS if name not in table.column_names]:
+        raise CorruptArtifact(path, f"no column {absent}")
+    for name in ("image", "value"):
+        kind = table.schema.field(name).type
+        if not (pa.types.is_integer(kind) or pa.types.is_floating(kind)):
+            raise CorruptArtifact(path, f"column '{name}' holds no numbers")
+    if table["image"].null_count or table["metric"].null_count:
         raise CorruptArtifact(path, "an image or a metric is empty")
-    if frame.duplicated(["image", "metric"]).any():
+    metric, metrics = _encoded(table["metric"])
+    status, words = _encoded(table["status"])
+    if unknown := sorted(set(words) - set(STATUSES)):
+        raise CorruptArtifact(path, f"status {unknown[0]!r} is none of {', '.join(STATUSES)}")
+    codes = np.array([STATUSES.index(word) for word in words], np.uint8)
+    status = codes[status] if len(words) else status.astype(np.uint8)
+    reason, reasons = _encoded(table["reason"])
+    image = table["image"].to_numpy().astype(np.int64)
+    value = table["value"].to_numpy().astype(np.float64)
+    if len(np.unique(np.stack([metric, image]), axis=1).T) < len(image):
         raise CorruptArtifact(path, "an image has two rows for one metric")
-    frame["reason"] = frame["reason"].fillna("")
-    lying = (frame["status"] == "ok") & ~np.isfinite(frame["value"])
-    frame.loc[lying, ["status", "reason"]] = ["nan", NOT_FINITE]
-    frame["value"] = frame["value"].where(frame["status"] == "ok")
-    return frame
+    lying = (status == OK) & ~np.isfinite(value)
+    if lying.any():
+        reasons = [*reasons, NOT_FINITE]
+        status, reason = np.where(lying, NAN, status), np.where(lying, len(reasons) - 1, reason)
+    curves = table["curve"].combine_chunks() if "curve" in table.column_names else None
+    metadata = table.schema.metadata or {}
+    return _Scores(
+        metrics,
+        metric,
+        image,
+        np.where(status == OK, value, np.nan),
+        status,
+        reasons,
+        reason,
+        {} if curves is None else json.loads(metadata.get(b"curves", b"{}")),
+        curves,
+    )
+
+
+def _encoded(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
+    """Return places and names of a column of words; an empty one is ''."""
+    encoded = column.fill_null("").combine_chunks().dictionary_encode()
+    return encoded.indices.to_numpy(zero_copy_only=False), [
+        str(word) for word in encoded.dictionary.to_pylist()
+    ]
 
 
 def _read_predictions(path: Path) -> tuple[pd.DataFrame, "Status"]:
@@ -309,7 +428,7 @@ class Status:
     @property
     def failed(self) -> bool:
         """Whether the training was tried and yielded no model to judge."""
-        return self.name not in (OK, NOT_THERE)
+        return self.name not in (TRAINED, NOT_THERE)
 
     def columns(self) -> dict[str, str | float]:
         """Return it as the columns of `Loaded.runs`."""
@@ -329,7 +448,7 @@ def read_status(path: StrPath) -> Status:
     metadata = storage.read_table_metadata(path)
     try:
         name, reason, epoch = (metadata[key] for key in ("status", "reason", "epoch"))
-        return Status(name) if name == OK else Status(name, reason, float(epoch))
+        return Status(name) if name == TRAINED else Status(name, reason, float(epoch))
     except (KeyError, ValueError) as error:
         raise CorruptArtifact(path, f"its metadata tell no status of the run: {error}") from error
 

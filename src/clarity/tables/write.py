@@ -1,4 +1,4 @@
-"""Write: owns the formats of the tables and what their columns mean; computes nothing.
+"""Write: owns the formats of the tables; what their columns mean is `columns`. Computes nothing.
 
 Parquet for programs, CSV for everybody, LaTeX for papers, and a README that describes each column.
 The same tables give the same bytes.
@@ -11,166 +11,10 @@ from pathlib import Path
 import pandas as pd
 
 from clarity import storage
+from clarity.statistics.responses import ALL
 from clarity.statistics.significance import smallest_p
 from clarity.storage import StrPath
-from clarity.tables.measures import meaning
-
-PURPOSES = {
-    "comparisons": "Two losses on the same images of the same seeds: one row for each dataset, "
-    "method, metric and pair of losses. The unit is the training run.",
-    "summary": "Each loss by itself: one row for each dataset, method, metric and loss. Its means "
-    "are over all images that the loss has a score for, those of comparisons over paired images.",
-    "settings": "How the ranking of the losses changes with the settings of a metric, which are a "
-    "hidden choice: one row for each dataset, method, family of settings, setting and loss. Empty "
-    "if no metric has `settings`.",
-    "models": "Each training run: one row for each dataset, loss and seed. A row without numbers "
-    "is a run whose files are missing.",
-    "models-summary": "What is measured of models, over seeds: one row for each dataset, loss and "
-    "measure. Rows by group: accuracy, calibration, geometry of the embeddings, detection of "
-    "images of another dataset, accuracy under attack and on corrupted images.",
-    "models-comparisons": "Two losses by the measures of their models, paired by seed: one row for "
-    "each dataset, measure and pair of losses. One number a training run.",
-    "coverage": "How many scores are numbers: one row for each dataset, method and metric.",
-    "missing": "Files that could not be read, and so are in no other table: one row a file.",
-}
-
-_AXES = {
-    "dataset": "dataset recipe",
-    "method": "method recipe: how maps are computed and which score they explain",
-    "metric": "metric recipe",
-    "category": "group of metrics that the metric belongs to",
-    "direction": "which values are better: higher, lower, or none if neither is",
-    "loss": "loss recipe",
-    "seed": "seed of the training run",
-}
-
-COLUMNS: dict[str, dict[str, str]] = {
-    "comparisons": {
-        **{axis: _AXES[axis] for axis in ("dataset", "method", "metric", "category", "direction")},
-        "loss": "the loss that the row is about",
-        "baseline": "the loss that it is compared with: the configured baseline or, of two others, "
-        "the one that comes first in the config",
-        "n_runs": "number of training runs (seeds) of each loss with at least one paired image",
-        "n_images": "number of paired images, summed over runs; an image is paired if both losses "
-        "have a score for it and, with correct-only, all losses of the grid classify it right at "
-        "this seed. It is no sample size: images of one run are not independent",
-        "mean": "mean of the loss: over runs, of the mean over the run's paired images",
-        "mean_baseline": "the same for the baseline, on the same images",
-        "difference": "mean minus mean_baseline",
-        "ci_low": "lower end of the interval of the difference: hierarchical percentile bootstrap, "
-        "runs then images within each drawn run. With few runs it is too narrow: with 3 runs a "
-        "95 % interval covers about 75 %. Empty with a single run",
-        "ci_high": "upper end of that interval",
-        "effect_size": "Hedges' g of the run means: difference over the standard deviation between "
-        "runs of one loss (pooled), times the small-sample factor 1 - 3 / (8 n - 9). Empty with "
-        "fewer than two runs, or if runs do not differ at all",
-        "p": "two-sided p of the paired sign-flip permutation test on the runs' differences, exact "
-        "up to 16 runs",
-        "p_holm": "p adjusted by Holm within a family: all rows of one metric, over datasets, "
-        "methods and pairs of losses; the control methods are a family of their own",
-        "verdict": "better or worse (of loss, by the metric's direction; different if it has none) "
-        "if p_holm is below 1 - confidence and the interval excludes 0; else inconclusive, which "
-        "is not evidence of no difference; no data if no image is paired",
-    },
-    "summary": {
-        **{axis: _AXES[axis] for axis in ("dataset", "method", "metric", "category", "direction")},
-        "loss": _AXES["loss"],
-        "n_runs": "number of training runs with at least one image that counts",
-        "n_images": "number of scores that count, summed over runs: status ok and, with "
-        "correct-only, classified right by all losses of the grid at this seed",
-        "mean": "mean over runs of the mean over the run's images that count",
-        "sd": "standard deviation of the run means (n - 1); empty with a single run",
-        "n_nan": "number of scores that the metric could not give (status nan)",
-        "n_unavailable": "number of scores without a map to score (status unavailable)",
-        "n_incorrect": "number of scores that are ok, but left out by correct-only. n_images, "
-        "n_nan, n_unavailable and n_incorrect add up to all scores",
-        "constant_maps": "share of all scores that failed because the map has one value "
-        "everywhere, or no positive one where only those count",
-        "constant_foils": "share that failed because the map of the foil has one value everywhere: "
-        "such maps are counted here and never compared as if they were maps",
-        "rank": "rank of the loss by its mean within dataset, method and metric; 1 is best, ties "
-        "share the better rank; empty if the metric has no direction",
-    },
-    "settings": {
-        **{axis: _AXES[axis] for axis in ("dataset", "method")},
-        "family": "the entry of the config whose settings are compared",
-        "setting": "the metric: one of its settings",
-        "direction": _AXES["direction"],
-        "loss": _AXES["loss"],
-        "mean": "as in summary",
-        "sd": "as in summary",
-        "rank": "rank of the loss under this setting, as in summary",
-        "n_first": "number of settings under which the loss ranks first",
-        "n_settings": "number of settings of the family",
-        "agreement": "mean over pairs of settings of Kendall's tau-b between their ranks of the "
-        "losses: 1 if the setting does not matter, below 0 if it turns the ranking round; empty "
-        "where there is no ranking to compare",
-    },
-    "models": {
-        "dataset": _AXES["dataset"],
-        "loss": _AXES["loss"],
-        "seed": _AXES["seed"],
-        "status": "how the training ended: ok; diverged or collapsed, then the run has no numbers "
-        "and counts nowhere; or missing, if its files are",
-        "status_epoch": "the epoch in which it failed; empty if it did not",
-        "status_reason": "why it failed; empty if it did not",
-        "images_seen": "training images seen, those of every epoch and view: the compute budget",
-        "n_evaluation": "number of evaluation images, scenes included",
-        "n_kept": "how many of them all losses of the grid classify right at this seed, so that "
-        "correct-only keeps them; the same for all losses",
-        "share_kept": "n_kept over n_evaluation",
-    },
-    "models-summary": {
-        "dataset": _AXES["dataset"],
-        "loss": _AXES["loss"],
-        "group": "group of measures that the measure belongs to",
-        "measure": "what is measured; those of models, and accuracy at each severity of corruption",
-        "direction": _AXES["direction"],
-        "n_runs": "number of training runs that have a number",
-        "n_failed": "number of training runs that failed: diverged or collapsed",
-        "n_nan": "number of training runs of which it has no value, see reason",
-        "mean": "mean over runs",
-        "sd": "standard deviation over runs (n - 1); empty with a single run",
-        "reason": "the commonest reason of those without a value",
-    },
-    "models-comparisons": {
-        "dataset": _AXES["dataset"],
-        "measure": "what is measured, as in models-summary",
-        "group": "group of measures that the measure belongs to",
-        "direction": _AXES["direction"],
-        "loss": "the loss that the row is about",
-        "baseline": "the loss that it is compared with, as in comparisons",
-        "n_runs": "number of seeds at which both losses have a number",
-        "mean": "mean of the loss over these seeds",
-        "mean_baseline": "the same for the baseline",
-        "difference": "mean minus mean_baseline",
-        "ci_low": "lower end of the interval of the difference: percentile bootstrap over seeds, "
-        "as in comparisons. With few runs it is too narrow. Empty with a single run",
-        "ci_high": "upper end of that interval",
-        "effect_size": "Hedges' g, as in comparisons",
-        "p": "two-sided p of the paired sign-flip permutation test, as in comparisons",
-        "p_holm": "p adjusted by Holm within a family: all rows of one measure, over datasets and "
-        "pairs of losses",
-        "verdict": "better, worse, different, inconclusive or no data, as in comparisons",
-    },
-    "coverage": {
-        **{axis: _AXES[axis] for axis in ("dataset", "method", "metric")},
-        "n_cells": "number of cells (loss, seed) that the grid has here",
-        "n_cells_found": "number of those whose score file has this metric",
-        "n_rows": "number of scores in these files",
-        "ok": "share of the scores that are numbers",
-        "nan": "share that the metric could not give",
-        "unavailable": "share without a map to score",
-        "reason": "the commonest reason of scores that are not ok; empty if all are",
-        "n_reason": "number of scores with this reason",
-    },
-    "missing": {
-        **{axis: _AXES[axis] for axis in ("dataset", "loss", "seed")},
-        "method": _AXES["method"] + "; empty if the file belongs to the whole run",
-        "artifact": "name of the file",
-        "reason": "what is wrong with it",
-    },
-}
+from clarity.tables.columns import PURPOSES, describe
 
 _EXPLANATION = f"""\
 Each table is here as `.parquet` and `.csv` (six significant digits; empty where there is no
@@ -178,13 +22,13 @@ number), some also as `.tex`: `\\input` it in a document that loads `booktabs` a
 
 The smallest p that the test can give is 2 / 2^n with n training runs: {smallest_p(3)} with 3,
 {smallest_p(5)} with 5, {smallest_p(6):.3f} with 6, {smallest_p(10):.4f} with 10. With three seeds
-every verdict is therefore "inconclusive", whatever the data. A family of m tests needs at least
-1 + log2(m / (1 - confidence)) runs before any of them can be significant on its own.
+no verdict can therefore be "better" or "worse", whatever the data. A family of m tests needs at
+least 1 + log2(m / (1 - confidence)) runs before any of them can be significant on its own.
 """
 
 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: StrPath) -> None:
-    """Write each table as parquet and CSV, those of `LATEX` also as LaTeX, and a README.md.
+    """Write each table as parquet and CSV, those of `SHOWN` also as LaTeX, and a README.md.
 
     Args:
         tables: those of `clarity.tables.build.build_tables`, by name.
@@ -199,7 +43,7 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: StrPath) -> None:
         storage.write_table(target / f"{name}.parquet", frame)
         text = frame.to_csv(index=False, float_format="%.6g", lineterminator="\n")
         storage.write_text(target / f"{name}.csv", text)
-        if name in LATEX:
+        if name in SHOWN:
             storage.write_text(target / f"{name}.tex", latex(name, frame))
 
 
@@ -217,22 +61,9 @@ def readme(tables: Mapping[str, pd.DataFrame]) -> str:
     return "\n".join(parts)
 
 
-def describe(table: str, column: str) -> str:
-    """Return what a column of a table means.
-
-    Raises:
-        ValueError: if it has no description.
-    """
-    if column in COLUMNS[table]:
-        return COLUMNS[table][column]
-    if table != "models":
-        raise ValueError(f"column '{column}' of the table '{table}' has no description")
-    return meaning(column)
-
-
 def latex(name: str, frame: pd.DataFrame) -> str:
-    r"""Return a table of `LATEX` as a booktabs longtable, ready to `\input`."""
-    shown, names = LATEX[name](frame)
+    r"""Return a table of `SHOWN` as a booktabs longtable, ready to `\input`."""
+    shown, names = SHOWN[name](frame)
     styler = shown.style.hide(axis="index").format(escape="latex", subset=pd.Index(names))
     table: str = styler.format_index(escape="latex", axis=1).to_latex(
         environment="longtable",
@@ -285,9 +116,10 @@ def _comparisons(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
     shown = frame[[*names[:-1], "n_runs", "n_images"]].assign(
         difference=[number(value) for value in frame["difference"]],
         interval=[*map(_interval, frame["ci_low"], frame["ci_high"])],
-        g=[number(value) for value in frame["effect_size"]],
+        d=[number(value) for value in frame["d"]],
+        g=[number(value) for value in frame["hedges_g"]],
         p=[p_value(value) for value in frame["p"]],
-        p_holm=[p_value(value) for value in frame["p_holm"]],
+        p_adjusted=[p_value(value) for value in frame["p_adjusted"]],
         verdict=frame["verdict"],
     )
     return _titled(shown, names)
@@ -302,6 +134,43 @@ def _summary(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
         **{count: frame[count] for count in counts[2:]},
     )
     return _titled(shown, names)
+
+
+def _ranks(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    rows = frame[frame["method"] == ALL]
+    shown = rows[["name", "loss", "n_blocks"]].assign(
+        mean_rank=[number(value) for value in rows["mean_rank"]],
+        critical_difference=[number(value) for value in rows["critical_difference"]],
+        iman_davenport=[number(value) for value in rows["iman_davenport"]],
+        iman_davenport_p=[p_value(value) for value in rows["iman_davenport_p"]],
+    )
+    return _titled(shown, ["name", "loss"])
+
+
+def _posthoc(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    rows = frame[frame["method"] == ALL]
+    shown = rows[["name", "loss", "baseline", "n_blocks"]].assign(
+        rank_difference=[number(value) for value in rows["rank_difference"]],
+        p_nemenyi=[p_value(value) for value in rows["p_nemenyi"]],
+        p_wilcoxon_holm=[p_value(value) for value in rows["p_wilcoxon_holm"]],
+        prob_lower=[_decimals(value) for value in rows["prob_lower"]],
+        prob_within=[_decimals(value) for value in rows["prob_within"]],
+        prob_higher=[_decimals(value) for value in rows["prob_higher"]],
+    )
+    return _titled(shown, ["name", "loss", "baseline"])
+
+
+def _mixed(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
+    given = "_given_accuracy"
+    shown = frame[["name", "loss", "n_blocks"]].assign(
+        estimate=[number(value) for value in frame["estimate"]],
+        interval=[*map(_interval, frame["ci_low"], frame["ci_high"])],
+        p_holm=[p_value(value) for value in frame["p_holm"]],
+        given=[number(value) for value in frame[f"estimate{given}"]],
+        interval_given=[*map(_interval, frame[f"ci_low{given}"], frame[f"ci_high{given}"])],
+        p_given=[p_value(value) for value in frame[f"p_holm{given}"]],
+    )
+    return _titled(shown, ["name", "loss"])
 
 
 def _models(frame: pd.DataFrame) -> tuple[pd.DataFrame, list[str]]:
@@ -339,7 +208,22 @@ _TITLES = {
     "direction": "better",
     "n_runs": "runs",
     "n_images": "images",
+    "p_adjusted": "p (adjusted)",
+    "n_blocks": "blocks",
+    "mean_rank": "mean rank",
+    "critical_difference": "critical difference",
+    "iman_davenport": "F",
+    "iman_davenport_p": "p",
+    "rank_difference": "rank difference",
+    "p_nemenyi": "p (Nemenyi)",
+    "p_wilcoxon_holm": "p (Wilcoxon, Holm)",
+    "prob_lower": "P(worse)",
+    "prob_within": "P(equivalent)",
+    "prob_higher": "P(better)",
     "p_holm": "p (Holm)",
+    "given": "given accuracy",
+    "interval_given": "its interval",
+    "p_given": "its p (Holm)",
     "mean_sd": "mean ± sd",
     "n_nan": "NaN",
     "n_unavailable": "unavailable",
@@ -354,15 +238,28 @@ _TITLES = {
 
 _CAPTIONS = {
     "comparisons": "Losses compared on the same images of the same seeds. The unit is the training "
-    "run; difference with its bootstrap interval, Hedges' g, exact sign-flip p, adjusted by Holm.",
+    "run; difference with its interval, in standard deviations between images (d) and between runs "
+    "(Hedges' g), exact sign-flip p, adjusted within its family.",
     "summary": "Mean and standard deviation over training runs.",
+    "ranks": "Mean ranks of the losses over blocks (dataset, seed), all methods together; critical "
+    "difference of Nemenyi's test, F of Iman and Davenport.",
+    "posthoc": "Pairs of losses over blocks (dataset, seed), all methods together: difference of "
+    "mean ranks, p of Nemenyi's test and of Wilcoxon's, adjusted by Holm, and posterior "
+    "probabilities of the Bayesian signed-rank test that the loss is worse, practically "
+    "equivalent, or better.",
+    "mixed-models": "Difference to the baseline by a linear model with a random intercept for "
+    "each block (dataset, seed), in standard deviations between images, without and given test "
+    "accuracy; p adjusted by Holm over the losses.",
     "models": "Training runs: accuracy, evaluation images kept, geometry of the embeddings, trust.",
 }
 
-#: The tables that are written as LaTeX, and what is shown of them: the columns, and which of those
-#: hold names.
-LATEX: dict[str, Callable[[pd.DataFrame], tuple[pd.DataFrame, list[str]]]] = {
+#: What is shown of the tables that are written as LaTeX (`names.LATEX`): the columns, and which of
+#: those hold names.
+SHOWN: dict[str, Callable[[pd.DataFrame], tuple[pd.DataFrame, list[str]]]] = {
     "comparisons": _comparisons,
     "summary": _summary,
+    "ranks": _ranks,
+    "posthoc": _posthoc,
+    "mixed-models": _mixed,
     "models": _models,
 }
