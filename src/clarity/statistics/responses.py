@@ -38,7 +38,8 @@ class Response:
         category: of the metric; otherwise the name of the category.
         method: a method, or `ALL`.
         scores: a row a block (dataset, seed) with all losses that have any score in the grid, a
-            column a loss: the mean over methods and metrics, in units of `clarity.statistics.units`; higher is better.
+            column a loss: the mean over methods and metrics, on the scale of
+            `clarity.statistics.units`; higher is better.
         ranks: likewise, the rank of the loss in the block, 1 being best; of several metrics the
             rank of the mean of the ranks by each.
         incomplete: number of blocks that have some loss and not all.
