@@ -171,6 +171,12 @@ class Config(Section):
         """Of the metrics that are a setting of an entry, the name of that entry."""
         return {name: r.family for name, r in self.metrics.items() if r.family is not None}
 
+    @property
+    def categories(self) -> list[str]:
+        """The categories of the metrics that have a direction, in order."""
+        directed = [info for info in self.metric_infos().values() if info.direction != "none"]
+        return list(dict.fromkeys(info.category for info in directed))
+
     def metric_infos(self) -> dict[str, registry.MetricInfo]:
         """Return what is known of each metric, by recipe name."""
         return {name: registry.info(recipe) for name, recipe in self.metrics.items()}

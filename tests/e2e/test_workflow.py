@@ -15,6 +15,7 @@ import pytest
 from project import METRICS, ROOT, TINY
 
 from clarity import storage
+from clarity.figures.names import figure_names
 from clarity.statistics.comparisons import COLUMNS
 from clarity.tables.names import table_files
 
@@ -30,9 +31,9 @@ def test_one_command_makes_every_table_every_figure_and_the_report(finished):
     assert (table["verdict"] != "better").all(), "one seed shows nothing"
     assert (table.loc[table["metric"] == "discriminative-mass", "n_images"] <= 4).all()
     assert {file.name for file in (results / "tables").iterdir()} == set(table_files())
-    figures = {file.stem for file in (results / "figures").iterdir()}
-    of_dataset = {f"{kind}-scenes" for kind in ("gallery", "training", "embeddings", "measures")}
-    assert figures == of_dataset | {f"effects-{metric}" for metric in METRICS}
+    figures = {file.name for file in (results / "figures").iterdir()}
+    directed = table[table["direction"] != "none"]
+    assert figures == set(figure_names(["scenes"], METRICS, directed["category"].unique()))
     models = pd.read_csv(results / "tables/models.csv").set_index("loss")
     assert (models["status"] == "ok").all()
     # Two views of an image are two images of the budget.

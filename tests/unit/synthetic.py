@@ -47,7 +47,7 @@ class Metric:
 METRICS = {
     "pixel-flipping": Metric("faithfulness", "lower", 0.35, 0.06, 0.6),
     "sparseness": Metric("complexity", "higher", 0.6, 0.05, 0.42),
-    "similarity-ssim": Metric("contrastivity", "lower", 0.4, 0.1, 0.01),
+    "similarity-ssim": Metric("contrastivity", "lower", 0.4, 0.1, 0.01, verdict=True),
     "relevance-mass": Metric("localisation", "higher", 0.5, 0.1, 0.2, scenes_only=True),
 }
 
@@ -79,6 +79,10 @@ class Synthetic:
     @property
     def controls(self) -> list[str]:
         return [method for method in self.methods if method in CONTROL_METHODS]
+
+    @property
+    def categories(self) -> list[str]:
+        return list(dict.fromkeys(metric.category for metric in self.metrics.values()))
 
     @property
     def grid(self) -> Grid:

@@ -28,6 +28,7 @@ from clarity.figures.names import figure_names, figure_stems
 from clarity.figures.render import render_all
 from clarity.figures.training import training
 from clarity.grid import Run
+from clarity.statistics.settings import Settings
 
 
 def draw(results: Synthetic, out: Path) -> None:
@@ -38,9 +39,10 @@ def draw(results: Synthetic, out: Path) -> None:
         losses=results.losses,
         seeds=results.seeds,
         methods=results.methods,
-        metrics=list(results.metrics),
+        metrics=results.metrics,
         baseline=results.baseline,
         controls=results.controls,
+        settings=Settings(resamples=200),
     )
 
 
@@ -75,7 +77,9 @@ def damaged(tmp_path):
 
 
 def test_every_expected_file_is_written_and_no_other(results, drawn):
-    assert sorted(drawn) == sorted(figure_names(results.datasets, results.metrics))
+    assert sorted(drawn) == sorted(
+        figure_names(results.datasets, results.metrics, results.categories)
+    )
     assert {"gallery-digits.svg", "effects-sparseness.png", "embeddings-scenes.svg"} <= set(drawn)
 
 
@@ -145,7 +149,7 @@ def test_a_lost_file_stops_no_figure_and_is_named_in_its_panel(damaged, monkeypa
         style, "save", lambda figure, folder, stem: shown.update({stem: words(figure)}) or []
     )
     draw(damaged, damaged.root / "figures")
-    assert sorted(shown) == sorted(figure_stems(["digits"], ["sparseness"]))
+    assert sorted(shown) == sorted(figure_stems(["digits"], ["sparseness"], ["complexity"]))
     assert "unavailable:nofile" in shown[where].replace(" ", "")
 
 

@@ -101,7 +101,7 @@ def build(results: Synthetic, out: Path, **changes) -> Page:
 
 def draw_placeholders(results: Synthetic) -> None:
     """Write a small file for every figure: what is in them is not the report's business."""
-    for stem in figure_stems(results.datasets, results.metrics):
+    for stem in figure_stems(results.datasets, results.metrics, results.categories):
         storage.write_text(results.root / f"figures/{stem}.svg", "<svg/>")
         storage.write_text(results.root / f"figures/{stem}.png", "png")
 
@@ -149,7 +149,9 @@ def test_the_page_loads_nothing_from_elsewhere(page, results):
 
 def test_every_figure_is_in_the_page_with_words_for_those_who_do_not_see_it(page, results):
     shown = {element.attributes["id"]: element for element in page.all("figure")}
-    assert sorted(shown) == sorted(figure_stems(results.datasets, results.metrics))
+    assert sorted(shown) == sorted(
+        figure_stems(results.datasets, results.metrics, results.categories)
+    )
     for stem, figure in shown.items():
         (image,) = figure.find("img")
         kind = "image/png" if stem.startswith("gallery") else "image/svg+xml"
@@ -550,3 +552,90 @@ def test_a_grid_without_controls_says_so():
 )
 def test_numbers_have_three_digits_and_a_real_minus(value, text):
     assert number(value) == text
+
+
+# Across the grid
+
+
+def mixed(**changes) -> pd.DataFrame:
+    row = {
+        "scope": "verdict",
+        "loss": "triplet",
+        "estimate": 0.3,
+        "ci_low": 0.1,
+        "ci_high": 0.5,
+        "estimate_given_accuracy": -0.04,
+        "ci_low_given_accuracy": -0.2,
+        "ci_high_given_accuracy": 0.12,
+    }
+    return pd.DataFrame([row | changes])
+
+
+def ranked(**changes) -> pd.DataFrame:
+    row = {
+        "scope": "verdict",
+        "method": "all",
+        "loss": "triplet",
+        "baseline": "ce",
+        "prob_lower": 0.01,
+        "prob_within": 0.24,
+        "prob_higher": 0.75,
+    }
+    return pd.DataFrame([row | changes])
+
+
+def separated(**changes) -> pd.DataFrame:
+    row = {
+        "scope": "verdict",
+        "measure": "silhouette",
+        "n_runs": 18,
+        "n_losses": 3,
+        "spearman": 0.42,
+        "partial": -0.1,
+    }
+    return pd.DataFrame([row | changes])
+
+
+def told(*tables) -> str:
+    return " ".join(findings.across(*tables, baseline="ce", margin=0.2))
+
+
+def test_the_answer_across_the_grid_says_what_the_tables_say():
+    text = told(mixed(), ranked(), separated())
+    assert (
+        "triplet lies +0.30 from ce (+0.10 to +0.50; given accuracy −0.04, −0.20 to +0.12)" in text
+    )
+    assert "better by more than 0.2 is 0.75, worse 0.01, in between 0.24" in text
+    assert "a correlation of +0.42" in text
+    assert "18 training runs of 3 losses" in text
+    assert "−0.10 given accuracy" in text
+
+
+def test_what_is_not_there_is_not_told():
+    nothing = mixed(scope="metric")
+    assert told(nothing, ranked(), separated()) == ""
+    text = told(
+        mixed(estimate_given_accuracy=np.nan), ranked(prob_within=np.nan), separated().iloc[:0]
+    )
+    assert "given accuracy" not in text
+    assert "probability" not in text
+    assert "correlation" not in text
+
+
+def test_named_hypotheses_are_told_apart(results):
+    frame = decided(results)
+    own = frame["baseline"].eq("cross-entropy") & ~frame["method"].isin(results.controls)
+    frame.loc[own & (frame["metric"] == "sparseness"), "family"] = "primary"
+    text = " ".join(
+        findings.answer(
+            frame,
+            table(results, "models-summary"),
+            losses=results.losses,
+            baseline="cross-entropy",
+            controls=results.controls,
+            confidence=0.95,
+            families=["primary", "absent"],
+        )
+    )
+    assert "named in advance (primary)" in text
+    assert "absent" not in text

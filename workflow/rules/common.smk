@@ -116,5 +116,5 @@ def in_report(files, kind, category):
 
 def figures():
     """Return every figure, as SVG and as PNG."""
-    names = figure_names(list(CONFIG.datasets), list(CONFIG.metrics))
+    names = figure_names(list(CONFIG.datasets), list(CONFIG.metrics), CONFIG.categories)
     return [f"{RESULTS}/figures/{name}" for name in names]

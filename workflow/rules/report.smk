@@ -22,7 +22,7 @@ rule figures:
         root=lambda w: RESULTS,
         folder=lambda w: f"{RESULTS}/figures",
         axes=AXES,
-        shown=SHOWN,
+        compared=COMPARED,
         code=stage_hash("clarity.stages.figures"),
     script:
         "../scripts/figures.py"

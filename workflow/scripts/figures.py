@@ -12,5 +12,5 @@ draw_grid(
     Path(snakemake.params.root),
     Path(snakemake.params.folder),
     grid=Grid(**snakemake.params.axes),
-    **snakemake.params.shown,
+    **snakemake.params.compared,
 )

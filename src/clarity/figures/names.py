@@ -9,24 +9,38 @@ from collections.abc import Iterable
 FORMATS = ("svg", "png")
 
 #: Kinds of figures of which there is one a dataset, in the order of the report.
-DATASET_KINDS = ("gallery", "training", "embeddings", "measures")
+DATASET_KINDS = ("gallery", "training", "embeddings", "measures", "heatmap", "curves")
 
 #: The kind of figure of which there is one a metric.
 METRIC_KIND = "effects"
 
+#: The kind of which there is one a category of metrics that have a direction.
+CATEGORY_KIND = "ranks"
 
-def stem(kind: str, name: str) -> str:
-    """Return the file name, without its type, of the figure ``kind`` of a dataset or metric."""
-    return f"{kind}-{name}"
+#: Kinds of which there is one a grid.
+GRID_KINDS = ("forest", "separation")
 
 
-def figure_stems(datasets: Iterable[str], metrics: Iterable[str]) -> list[str]:
+def stem(kind: str, name: str = "") -> str:
+    """Return the file name, without its type, of a figure; without a name, that of the grid."""
+    return f"{kind}-{name}" if name else kind
+
+
+def figure_stems(
+    datasets: Iterable[str], metrics: Iterable[str], categories: Iterable[str]
+) -> list[str]:
     """Return the file name, without its type, of every figure of a grid."""
-    of_datasets = [stem(kind, name) for name in datasets for kind in DATASET_KINDS]
-    return of_datasets + [stem(METRIC_KIND, name) for name in metrics]
+    return [
+        *(stem(kind, name) for name in datasets for kind in DATASET_KINDS),
+        *(stem(METRIC_KIND, name) for name in metrics),
+        *(stem(CATEGORY_KIND, name) for name in categories),
+        *GRID_KINDS,
+    ]
 
 
-def figure_names(datasets: Iterable[str], metrics: Iterable[str]) -> list[str]:
+def figure_names(
+    datasets: Iterable[str], metrics: Iterable[str], categories: Iterable[str]
+) -> list[str]:
     """Return the file name of every figure of a grid, one a format."""
-    stems = figure_stems(datasets, metrics)
+    stems = figure_stems(datasets, metrics, categories)
     return [f"{figure}.{suffix}" for figure in stems for suffix in FORMATS]

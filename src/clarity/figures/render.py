@@ -5,7 +5,7 @@ is there and cannot be read stops the stage: it is damaged, and the error says h
 """
 
 import json
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
 from typing import TypeVar
 
@@ -15,12 +15,18 @@ from matplotlib.figure import Figure
 
 from clarity import storage
 from clarity.figures import names, style
+from clarity.figures.curves import curves
 from clarity.figures.effects import effects, run_differences
 from clarity.figures.embeddings import Embedded, embeddings
+from clarity.figures.forest import forest
 from clarity.figures.gallery import Examples, choose_images, gallery, number_of_images
+from clarity.figures.heatmap import heatmap
 from clarity.figures.measures import measures
+from clarity.figures.ranks import ranks
+from clarity.figures.separation import separation
 from clarity.figures.training import training
 from clarity.grid import Cell, Grid, Run
+from clarity.statistics.settings import MetricInfo, Settings
 from clarity.tables.load import PREDICTIONS, read_status
 
 T = TypeVar("T")
@@ -29,7 +35,16 @@ SILHOUETTE = "silhouette"
 #: What a gallery shows of a cell: which classes, and their maps.
 CELL = ("classes", "maps")
 #: The tables that are drawn.
-DRAWN = ("comparisons", "runs", "models", "models-comparisons")
+DRAWN = (
+    "comparisons",
+    "runs",
+    "models",
+    "models-comparisons",
+    "curves",
+    "ranks",
+    "mixed-models",
+    "separation",
+)
 
 
 def render_all(
@@ -40,9 +55,10 @@ def render_all(
     losses: Sequence[str],
     seeds: Sequence[int],
     methods: Sequence[str],
-    metrics: Sequence[str],
+    metrics: Mapping[str, MetricInfo],
     baseline: str,
     controls: Collection[str],
+    settings: Settings,
     tables: storage.StrPath | None = None,
 ) -> list[Path]:
     """Draw and write every figure of a grid: those of `clarity.figures.names.figure_names`.
@@ -50,14 +66,15 @@ def render_all(
     Args:
         root: the results root, with hive folders.
         out_dir: where the figures go.
-        datasets: names in the order of the config; likewise ``losses``, ``seeds``, ``methods``
-            and ``metrics``. The gallery and the embeddings show the first seed.
+        datasets: names in the order of the config; likewise ``losses``, ``seeds`` and ``methods``.
+            The gallery and the embeddings show the first seed.
         losses: see ``datasets``.
         seeds: see ``datasets``.
         methods: see ``datasets``.
-        metrics: see ``datasets``.
+        metrics: what must be known of each metric, in order.
         baseline: the loss that all others are compared with.
         controls: the methods that look at neither model nor class.
+        settings: how scores were compared.
         tables: the folder of the tables; ``root``/tables if not given.
 
     Returns:
@@ -82,6 +99,24 @@ def render_all(
             losses=losses,
             baseline=baseline,
         ),
+        "heatmap": lambda name: heatmap(
+            compared["comparisons"],
+            dataset=name,
+            losses=losses,
+            methods=methods,
+            metrics=list(metrics),
+            controls=controls,
+            baseline=baseline,
+        ),
+        "curves": lambda name: curves(
+            compared["curves"],
+            dataset=name,
+            losses=losses,
+            methods=methods,
+            metrics=list(metrics),
+            controls=controls,
+            baseline=baseline,
+        ),
     }
     files: list[Path] = []
     for dataset in datasets:
@@ -100,7 +135,37 @@ def render_all(
             baseline=baseline,
         )
         files += style.save(figure, target, names.stem(names.METRIC_KIND, metric))
+    for category in categories_of(metrics):
+        figure = ranks(compared["ranks"], category=category, losses=losses, baseline=baseline)
+        files += style.save(figure, target, names.stem(names.CATEGORY_KIND, category))
+    across = {
+        "forest": forest(
+            compared["mixed-models"],
+            losses=losses,
+            baseline=baseline,
+            verdict=[name for name, info in metrics.items() if info.verdict],
+        ),
+        "separation": separation(
+            compared["separation"],
+            compared["runs"],
+            compared["models"],
+            metrics=metrics,
+            datasets=datasets,
+            losses=losses,
+            controls=controls,
+            baseline=baseline,
+            settings=settings,
+        ),
+    }
+    for kind in names.GRID_KINDS:
+        files += style.save(across[kind], target, names.stem(kind))
     return files
+
+
+def categories_of(metrics: Mapping[str, MetricInfo]) -> list[str]:
+    """Return the categories of the metrics that have a direction, in order."""
+    directed = [info for info in metrics.values() if info.direction != "none"]
+    return list(dict.fromkeys(info.category for info in directed))
 
 
 def _gallery(

@@ -47,6 +47,37 @@ KINDS: dict[str, tuple[str, str]] = {
         "are neighbours; distances between groups and their sizes mean nothing. Accuracy by the "
         "head; silhouette of the embeddings themselves, not of this picture.",
     ),
+    "heatmap": (
+        "svg",
+        "Difference of each loss to the baseline by each metric and method, in standard "
+        "deviations between images of the baseline, turned so that green is better. Signs are "
+        "verdicts: + better, − worse, = equivalent; without a sign, inconclusive. Control methods "
+        "are left out.",
+    ),
+    "curves": (
+        "svg",
+        "What the values of metrics are made of, such as the score of the class as pixels are "
+        "removed: mean over training runs, with a band of one standard deviation between them.",
+    ),
+    "ranks": (
+        "svg",
+        "Critical-difference diagrams: mean rank of each loss over blocks of dataset and seed, all "
+        "methods together, controls left out. A bar joins losses that Nemenyi's test does not tell "
+        "apart; p is that of Iman and Davenport.",
+    ),
+    "forest": (
+        "svg",
+        "Difference to the baseline across the grid by a linear mixed model, with its interval: "
+        "filled without, hollow given test accuracy. Bold: all metrics of a category together. A "
+        "star marks metrics that noise cannot win.",
+    ),
+    "separation": (
+        "svg",
+        "Silhouette of the classes in the embeddings against the metrics that carry the verdict "
+        "on contrastivity: a dot is a training run. Spearman's correlation within datasets, its "
+        "interval over blocks of dataset and seed, and the partial one given accuracy. Few losses "
+        "make most of the variation, and none of it proves a cause.",
+    ),
     "measures": (
         "svg",
         "Models compared with those of the baseline by accuracy, calibration, geometry of the test "
@@ -80,7 +111,10 @@ FILTERS = (
     "dataset",
     "method",
     "family",
+    "scope",
+    "over",
     "metric",
+    "component",
     "group",
     "measure",
     "category",
@@ -119,6 +153,19 @@ COMPARISON_COLUMNS = (
     "category",
     "direction",
 )
+
+#: The tables of what holds across the grid, and their titles.
+ACROSS_TABLES = {
+    "mixed-models": "Mixed models",
+    "ranks": "Ranks",
+    "posthoc": "Pairs of losses by rank",
+    "separation": "Embeddings and explanations",
+    "mediation": "Mediation by the embeddings",
+    "stability": "Stability over seeds, methods and settings",
+    "agreement": "Agreement of pairs of metrics",
+    "concordance": "Concordance of the metrics of a category",
+    "components": "Variance components",
+}
 
 #: The groups of measures of models that the page shows together, by the title of their table.
 MODEL_TABLES = {
@@ -236,6 +283,14 @@ def build_report(
             baseline=baseline,
             controls=controls,
             confidence=confidence,
+            families=list(config["statistics"].get("families", {})),
+        ),
+        across=findings.across(
+            frames["mixed-models"],
+            frames["posthoc"],
+            frames["separation"],
+            baseline=baseline,
+            margin=float(config["statistics"].get("smallest-effect", 0.2)),
         ),
         verdicts=_verdict_rows(compared, others),
         failures=findings.failures(frames["models"]),
@@ -248,6 +303,11 @@ def build_report(
         tables=[
             _table("comparisons", "Comparisons of losses", _with_interval(comparisons)),
             _table("summary", "Summary of each loss", summary),
+            *(
+                _table(name, title, frames[name])
+                for name, title in ACROSS_TABLES.items()
+                if len(frames[name])
+            ),
             *(
                 [_table("settings", "Rankings by the settings of a metric", frames["settings"])]
                 if len(frames["settings"])
@@ -267,6 +327,13 @@ def build_report(
         dataset_pictures={
             dataset: {kind: pictures.get(kind, dataset) for kind in names.DATASET_KINDS}
             for dataset in grid.datasets
+        },
+        grid_pictures={kind: pictures.get(kind, "") for kind in names.GRID_KINDS},
+        rank_pictures={
+            category: pictures.get(names.CATEGORY_KIND, category)
+            for category in dict.fromkeys(
+                str(told["category"]) for told in metrics.values() if told["direction"] != "none"
+            )
         },
         effect_pictures=_by_category(
             {metric: pictures.get(names.METRIC_KIND, metric) for metric in metrics}, metrics
@@ -467,13 +534,13 @@ class _Pictures:
         stem = names.stem(kind, name)
         path = self._folder / f"{stem}.{suffix}"
         if not path.exists():
-            return Picture(stem, name, "", "", f"unavailable: no file figures/{path.name}")
+            return Picture(stem, name or kind, "", "", f"unavailable: no file figures/{path.name}")
         # As an image of its own: the names inside an SVG must be unique in the whole page.
         mime = "image/png" if suffix == "png" else "image/svg+xml"
         encoded = base64.b64encode(path.read_bytes()).decode()
         return Picture(
             stem,
-            name,
+            name or kind,
             f"data:{mime};base64,{encoded}",
             self._alternative(kind, name),
             caption,
@@ -488,6 +555,16 @@ class _Pictures:
             "loss.",
             "measures": f"Differences to {self._baseline} on {name} by each measure of models, a "
             "panel a measure; the numbers are in the table of comparisons of models.",
+            "heatmap": f"Every comparison with {self._baseline} on {name} as a coloured cell; the "
+            "numbers are in the table of comparisons.",
+            "curves": f"Curves of the metrics on {name}, a row a metric, a column a method; the "
+            "numbers are in the table curves.",
+            "ranks": f"Mean ranks of the losses by the metrics of {name}; the numbers are in the "
+            "table of ranks.",
+            "forest": f"Estimates of the difference to {self._baseline} by each metric, with and "
+            "without accuracy; the numbers are in the table of mixed models.",
+            "separation": "Points of training runs: silhouette against the metrics of the "
+            "verdict; the numbers are in the table of separation.",
             "effects": f"Differences to {self._baseline} by {name}, for each dataset, method and "
             "loss; the numbers are in the table of comparisons.",
         }[kind]

@@ -177,6 +177,7 @@ def answer(
     baseline: str,
     controls: Collection[str],
     confidence: float,
+    families: Sequence[str] = (),
 ) -> list[str]:
     """Answer the question in sentences, from the verdicts.
 
@@ -187,6 +188,7 @@ def answer(
         baseline: the loss that all others are compared with.
         controls: methods that do not count.
         confidence: of the intervals; the level of the tests is 1 - confidence.
+        families: of hypotheses that the config names.
     """
     others = [loss for loss in losses if loss != baseline]
     rows = against_baseline(comparisons, baseline, controls)
@@ -202,6 +204,14 @@ def answer(
         + "; ".join(_verdicts(one, baseline) for one in counts)
         + "."
     )
+    for family in families:
+        named = rows[rows["family"] == family]
+        if not named.empty:
+            sentences.append(
+                f"Of the hypotheses that were named in advance ({family}): "
+                + "; ".join(_verdicts(one, baseline) for one in tally(named, others))
+                + "."
+            )
     main = rows[rows["category"] == MAIN_CATEGORY]
     if not main.empty:
         sentences.append(
@@ -212,6 +222,74 @@ def answer(
     sentences.append(_limits(allowed))
     sentences += _accuracies(models_summary)
     return sentences
+
+
+def across(
+    mixed: pd.DataFrame,
+    posthoc: pd.DataFrame,
+    separation: pd.DataFrame,
+    *,
+    baseline: str,
+    margin: float,
+) -> list[str]:
+    """Say in sentences what holds across the grid by the metrics that noise cannot win.
+
+    Args:
+        mixed: the table mixed-models.
+        posthoc: the table of that name.
+        separation: the table of that name.
+        baseline: the loss that all others are compared with.
+        margin: the smallest effect of interest, in standard deviations between images.
+    """
+    rows = mixed[(mixed["scope"] == "verdict") & mixed["estimate"].notna()]
+    if rows.empty:
+        return []
+    sentences = [
+        "By the metrics of contrastivity that noise cannot win, all datasets, methods and metrics "
+        "together, in standard deviations between images (positive is better):"
+    ]
+    pairs = posthoc[(posthoc["scope"] == "verdict") & (posthoc["method"] == "all")]
+    for row in rows.to_dict("records"):
+        text = (
+            f"{row['loss']} lies {_signed(row['estimate'])} from {baseline} "
+            f"({_signed(row['ci_low'])} to {_signed(row['ci_high'])}"
+        )
+        if math.isfinite(row["estimate_given_accuracy"]):
+            text += (
+                f"; given accuracy {_signed(row['estimate_given_accuracy'])}, "
+                f"{_signed(row['ci_low_given_accuracy'])} to "
+                f"{_signed(row['ci_high_given_accuracy'])}"
+            )
+        text += ")"
+        mine = pairs[(pairs["loss"] == row["loss"]) & (pairs["baseline"] == baseline)]
+        if len(mine) and math.isfinite(mine.iloc[0]["prob_within"]):
+            pair = mine.iloc[0]
+            text += (
+                f"; the probability that it is better by more than {margin:g} is "
+                f"{pair['prob_higher']:.2f}, worse {pair['prob_lower']:.2f}, in between "
+                f"{pair['prob_within']:.2f}"
+            )
+        sentences.append(f"{text}.")
+    told = separation[
+        (separation["scope"] == "verdict") & (separation["measure"] == "silhouette")
+    ].dropna(subset="spearman")
+    if len(told):
+        first = told.iloc[0]
+        sentences.append(
+            f"Runs whose embeddings separate the classes better have maps with a correlation of "
+            f"{_signed(first['spearman'])} by these metrics (Spearman over {first['n_runs']} "
+            f"training runs of {first['n_losses']} losses, within datasets), and "
+            f"{_signed(first['partial'])} given accuracy."
+            if math.isfinite(first["partial"])
+            else f"Separation of the embeddings and these metrics have a correlation of "
+            f"{_signed(first['spearman'])}."
+        )
+    return sentences
+
+
+def _signed(value: float) -> str:
+    """Write a number with two decimals and its sign; a dash if there is none."""
+    return "–" if math.isnan(value) else f"{value:+.2f}".replace("-", "−")
 
 
 def _opening(counts: Sequence[Tally], baseline: str) -> str:

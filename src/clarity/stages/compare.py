@@ -1,24 +1,14 @@
 """Compare: owns the stage that makes the tables of a grid from its scores."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from clarity.grid import Grid
 from clarity.statistics.recipe import Statistics
+from clarity.statistics.settings import Metric
 from clarity.tables.build import build_tables
 from clarity.tables.write import write_tables
-
-
-@dataclass(frozen=True)
-class Metric:
-    """What a comparison must know of a metric."""
-
-    category: str
-    direction: str
-    verdict: bool
-    family: str | None = None
 
 
 def compare_grid(

@@ -6,6 +6,8 @@ from typing import Any
 
 from clarity.figures.render import render_all
 from clarity.grid import Grid
+from clarity.statistics.recipe import Statistics
+from clarity.statistics.settings import Metric
 
 
 def draw_grid(
@@ -14,8 +16,9 @@ def draw_grid(
     *,
     grid: Grid,
     metrics: Mapping[str, Mapping[str, Any]],
-    baseline: str,
     controls: Sequence[str],
+    statistics: Mapping[str, Any],
+    correct_only: bool,
 ) -> None:
     """Draw all figures of a grid into ``folder``.
 
@@ -23,13 +26,17 @@ def draw_grid(
         root: the results root, with its tables.
         folder: where the figures go.
         grid: the axes.
-        metrics: category and direction of each metric.
-        baseline: the loss that all others are compared with.
+        metrics: as for `clarity.stages.compare.compare_grid`.
         controls: the methods that look at neither model nor class.
+        statistics: the config's section of that name, plain.
+        correct_only: whether only images count that all losses of a (dataset, seed) classify right.
 
     Raises:
         clarity.storage.CorruptArtifact: if an input cannot be read.
     """
+    recipe = Statistics.model_validate(statistics)
+    infos = {name: Metric(**known) for name, known in metrics.items()}
+    families = {name: info.family for name, info in infos.items() if info.family is not None}
     render_all(
         root,
         folder,
@@ -37,7 +44,8 @@ def draw_grid(
         losses=grid.losses,
         seeds=grid.seeds,
         methods=grid.methods,
-        metrics=list(metrics),
-        baseline=baseline,
+        metrics=infos,
+        baseline=recipe.baseline,
         controls=controls,
+        settings=recipe.settings(families, correct_only=correct_only),
     )

@@ -24,6 +24,23 @@ class MetricInfo(Protocol):
 
 
 @dataclass(frozen=True)
+class Metric:
+    """A `MetricInfo` of its own, for who has nothing else to tell.
+
+    Attributes:
+        category: the group of metrics that it belongs to.
+        direction: which values are better: 'higher', 'lower' or 'none'.
+        verdict: whether noise cannot win it.
+        family: the entry of the config that it is a setting of, if any.
+    """
+
+    category: str
+    direction: str
+    verdict: bool
+    family: str | None = None
+
+
+@dataclass(frozen=True)
 class Family:
     """Hypotheses that were named in advance, and whose p values are adjusted together.
 

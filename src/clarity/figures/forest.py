@@ -1,0 +1,186 @@
+"""Forest: owns the picture of how far each loss lies from the baseline across the grid."""
+
+from collections.abc import Collection, Hashable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.lines import Line2D
+from matplotlib.ticker import MaxNLocator
+
+from clarity.figures import style
+from clarity.figures.effects import mark_direction
+
+# Lengths in inches.
+ROW, GAP, ABOVE, BELOW, NAMES = 0.165, 0.11, 0.5, 0.62, 1.55
+#: The estimates of a row: their columns' suffix, how far below its middle they lie, their fill.
+ESTIMATES = (("", -0.03, True), ("_given_accuracy", 0.04, False))
+
+
+@style.styled
+def forest(
+    mixed: pd.DataFrame,
+    *,
+    losses: Sequence[str],
+    baseline: str,
+    verdict: Collection[str],
+) -> Figure:
+    """Draw the estimates of the mixed models with and without accuracy: a column a loss.
+
+    Args:
+        mixed: the table `mixed-models`.
+        losses: in order.
+        baseline: the loss that the others are compared with.
+        verdict: the metrics that may carry the verdict on contrastivity; they are marked.
+    """
+    others = [loss for loss in losses if loss != baseline]
+    rows = mixed[mixed["estimate"].notna()]
+    places, categories, height = _places(rows)
+    if not places or not others:
+        figure = Figure(figsize=(style.PAGE_WIDTH, 1.0))
+        reason = "no metric with a model" if others else "nothing to compare with"
+        style.empty_panel(figure.add_subplot(), reason, characters=100)
+        return figure
+    looks = style.loss_styles(losses, baseline)
+    total = height + ABOVE + BELOW
+    figure = Figure(figsize=(style.PAGE_WIDTH, total))
+    width = (style.PAGE_WIDTH - NAMES - 0.1) / len(others)
+    shared: Axes | None = None
+    for column, loss in enumerate(others):
+        axes = figure.add_axes(
+            (
+                (NAMES + column * width) / style.PAGE_WIDTH,
+                BELOW / total,
+                (width - 0.12) / style.PAGE_WIDTH,
+                height / total,
+            ),
+            sharex=shared,
+        )
+        shared = shared or axes
+        axes.set_ylim(height, 0)
+        axes.axvline(0, color=style.INK, lw=0.8, zorder=1)
+        mine = rows[rows["loss"] == loss]
+        for row in mine.to_dict("records"):
+            key = str(row["scope"]), str(row["name"])
+            if key in places:
+                _draw(axes, row, places[key], looks[loss])
+        axes.set_title(loss, loc="left", color=looks[loss].colour)
+        axes.set_yticks(list(places.values()), [])
+        if column == 0:
+            labels = axes.set_yticklabels(
+                [name + (" *" if name in verdict else "") for _, name in places]
+            )
+            for label, (scope, _) in zip(labels, places, strict=True):
+                label.set_fontweight("normal" if scope == "metric" else "bold")
+        axes.tick_params(axis="y", length=0)
+        axes.spines["left"].set_visible(False)
+        for top in categories.values():
+            axes.axhline(top, color=style.FAINT, lw=0.6, zorder=0)
+        axes.xaxis.set_major_locator(MaxNLocator(5))
+        axes.margins(x=0.06)
+        axes.set_xlabel("SD between images", fontsize=style.SMALL_SIZE, loc="left")
+        mark_direction(axes, "higher")
+    blocks = sorted(set(rows["n_blocks"]))
+    told = f"{blocks[0]}" if len(blocks) == 1 else f"{blocks[0]} to {blocks[-1]}"
+    figure.suptitle(
+        f"Difference to {baseline} across the grid ({told} blocks of dataset and seed)",
+        fontsize=style.BASE_SIZE + 1,
+        x=0.01,
+        y=1 - 0.06 / total,
+        ha="left",
+        va="top",
+    )
+    figure.legend(
+        handles=_legend(bool(set(rows["name"]) & set(verdict))),
+        loc="lower center",
+        ncols=4,
+        bbox_to_anchor=(0.5, 0.0),
+        handletextpad=0.4,
+        columnspacing=1.2,
+    )
+    return figure
+
+
+def _places(
+    rows: pd.DataFrame,
+) -> tuple[dict[tuple[str, str], float], dict[str, float], float]:
+    """Return the middle of each question's row, the top of each category, and the height of all."""
+    places: dict[tuple[str, str], float] = {}
+    categories: dict[str, float] = {}
+    y = 0.0
+    ordered = list(dict.fromkeys(rows["category"]))
+    # What the question of the grid is about comes first.
+    ordered.sort(
+        key=lambda category: (
+            not (rows.loc[rows["category"] == category, "scope"] == "verdict").any()
+        )
+    )
+    for category in ordered:
+        mine = rows[rows["category"] == category]
+        categories[category] = y
+        y += GAP / 2
+        metrics = list(dict.fromkeys(mine.loc[mine["scope"] == "metric", "name"]))
+        scopes = [
+            ("verdict", n) for n in dict.fromkeys(mine.loc[mine["scope"] == "verdict", "name"])
+        ]
+        if len(metrics) > 1:
+            scopes.append(("category", category))
+        for key in [*scopes, *(("metric", name) for name in metrics)]:
+            places[key] = y + ROW / 2
+            y += ROW
+        y += GAP / 2
+    return places, categories, y
+
+
+def _draw(axes: Axes, row: Mapping[Hashable, Any], y: float, look: style.LossStyle) -> None:
+    whole = row["scope"] != "metric"
+    for suffix, below, filled in ESTIMATES:
+        value, low, high = (
+            float(row[f"{name}{suffix}"]) for name in ("estimate", "ci_low", "ci_high")
+        )
+        if not np.isfinite(value):
+            continue
+        axes.plot(
+            [low, high],
+            [y + below] * 2,
+            color=look.colour,
+            lw=1.2 if filled else 0.8,
+            alpha=1.0 if filled else 0.6,
+            solid_capstyle="butt",
+            zorder=2,
+        )
+        axes.plot(
+            value,
+            y + below,
+            marker="D" if whole else "o",
+            markersize=4.4 if whole else 3.4,
+            markerfacecolor=look.colour if filled else "white",
+            markeredgecolor=look.colour,
+            markeredgewidth=0.8,
+            zorder=3,
+        )
+
+
+def _legend(any_verdict: bool) -> list[Line2D]:
+    def key(label: str, marker: str, face: str) -> Line2D:
+        return Line2D(
+            [],
+            [],
+            label=label,
+            linestyle="",
+            marker=marker,
+            markersize=4.2,
+            color=style.MUTED,
+            markerfacecolor=face,
+        )
+
+    handles = [
+        key("without accuracy", "o", style.MUTED),
+        key("given accuracy", "o", "white"),
+        key("category as a whole", "D", style.MUTED),
+    ]
+    if any_verdict:
+        handles.append(key("noise cannot win it", "*", style.MUTED))
+    return handles
