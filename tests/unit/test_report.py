@@ -560,6 +560,7 @@ def test_numbers_have_three_digits_and_a_real_minus(value, text):
 def mixed(**changes) -> pd.DataFrame:
     row = {
         "scope": "verdict",
+        "category": "contrastivity",
         "loss": "triplet",
         "estimate": 0.3,
         "ci_low": 0.1,
@@ -596,8 +597,21 @@ def separated(**changes) -> pd.DataFrame:
     return pd.DataFrame([row | changes])
 
 
-def told(*tables) -> str:
-    return " ".join(findings.across(*tables, baseline="ce", margin=0.2))
+def stable(**changes) -> pd.DataFrame:
+    row = {
+        "over": "methods",
+        "category": "contrastivity",
+        "n_pairs": 12,
+        "flips": 0.25,
+        "n_verdicts": 3.0,
+        "flips_verdicts": 1 / 3,
+    }
+    return pd.DataFrame([row | changes, row | {"over": "seeds", "flips": 1.0}])
+
+
+def told(*tables, stability=None) -> str:
+    held = stable() if stability is None else stability
+    return " ".join(findings.across(*tables, held, baseline="ce", margin=0.2))
 
 
 def test_the_answer_across_the_grid_says_what_the_tables_say():
@@ -609,6 +623,8 @@ def test_the_answer_across_the_grid_says_what_the_tables_say():
     assert "a correlation of +0.42" in text
     assert "18 training runs of 3 losses" in text
     assert "−0.10 given accuracy" in text
+    assert "opposite signs in 25 % of 12 pairs of methods" in text
+    assert "opposite in 1 of 3" in text
 
 
 def test_what_is_not_there_is_not_told():
@@ -620,6 +636,9 @@ def test_what_is_not_there_is_not_told():
     assert "given accuracy" not in text
     assert "probability" not in text
     assert "correlation" not in text
+    assert "verdict, better" not in told(
+        mixed(), ranked(), separated(), stability=stable(n_verdicts=0.0, flips_verdicts=np.nan)
+    )
 
 
 def test_named_hypotheses_are_told_apart(results):

@@ -63,17 +63,17 @@ def test_nemenyi_is_that_of_scikit_posthocs_and_autorank():
 @pytest.mark.parametrize("blocks", [5, 9, 14])
 def test_wilcoxon_is_the_exact_one_of_scipy(blocks):
     differences = np.random.default_rng(blocks).normal(0.4, 1, blocks)
-    found = wilcoxon_p(differences, np.random.default_rng(0))
+    (found,) = wilcoxon_p(differences[None], np.random.default_rng(0))
     assert found == pytest.approx(stats.wilcoxon(differences, method="exact").pvalue)
     tied = np.array([1.0, 1.0, -1.0, 2.0, 2.0, 0.0, 3.0])
     permuted = stats.wilcoxon(tied, method=stats.PermutationMethod(n_resamples=10**6)).pvalue
-    assert wilcoxon_p(tied, np.random.default_rng(0)) == pytest.approx(permuted)
+    assert wilcoxon_p(tied[None], np.random.default_rng(0))[0] == pytest.approx(permuted)
 
 
 def test_the_bayesian_signed_rank_test_is_that_of_baycomp():
     for seed, shift in enumerate((-0.3, 0.0, 0.4)):
         differences = np.random.default_rng(seed).normal(shift, 0.3, 12)
-        found = signed_rank_probabilities(differences, 0.2, np.random.default_rng(1))
+        (found,) = signed_rank_probabilities(differences[None], 0.2, np.random.default_rng(1))
         expected = baycomp.multiple.SignedRankTest.probs(
             np.zeros(12), differences, rope=0.2, nsamples=20_000, random_state=1
         )

@@ -289,6 +289,7 @@ def build_report(
             frames["mixed-models"],
             frames["posthoc"],
             frames["separation"],
+            frames["stability"],
             baseline=baseline,
             margin=float(config["statistics"].get("smallest-effect", 0.2)),
         ),

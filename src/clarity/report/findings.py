@@ -228,6 +228,7 @@ def across(
     mixed: pd.DataFrame,
     posthoc: pd.DataFrame,
     separation: pd.DataFrame,
+    stability: pd.DataFrame,
     *,
     baseline: str,
     margin: float,
@@ -238,6 +239,7 @@ def across(
         mixed: the table mixed-models.
         posthoc: the table of that name.
         separation: the table of that name.
+        stability: the table of that name.
         baseline: the loss that all others are compared with.
         margin: the smallest effect of interest, in standard deviations between images.
     """
@@ -270,6 +272,7 @@ def across(
                 f"{pair['prob_within']:.2f}"
             )
         sentences.append(f"{text}.")
+    sentences += _disagreement(stability[stability["category"] == rows.iloc[0]["category"]])
     told = separation[
         (separation["scope"] == "verdict") & (separation["measure"] == "silhouette")
     ].dropna(subset="spearman")
@@ -285,6 +288,29 @@ def across(
             f"{_signed(first['spearman'])}."
         )
     return sentences
+
+
+def _disagreement(stability: pd.DataFrame) -> list[str]:
+    """Say how often two attribution methods contradict each other on a loss."""
+    rows = stability[(stability["over"] == "methods") & (stability["n_pairs"] > 0)]
+    if rows.empty:
+        return []
+    pairs = int(rows["n_pairs"].sum())
+    flips = float((rows["flips"] * rows["n_pairs"]).sum()) / pairs
+    text = (
+        f"Such a mean hides what methods disagree on: by the metrics of contrastivity, the "
+        f"difference to the baseline has opposite signs in {100 * flips:.0f} % of {pairs:,} pairs "
+        f"of methods"
+    )
+    decided = rows[rows["n_verdicts"] > 0]
+    if len(decided):
+        verdicts = int(decided["n_verdicts"].sum())
+        opposite = float((decided["flips_verdicts"] * decided["n_verdicts"]).sum())
+        text += (
+            f"; where both have a verdict, better or worse, it is opposite in {opposite:.0f} of "
+            f"{verdicts:,}"
+        )
+    return [f"{text}."]
 
 
 def _signed(value: float) -> str:

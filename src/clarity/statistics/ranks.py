@@ -4,6 +4,7 @@ Blocks are (dataset, seed), not images and not methods (`clarity.statistics.resp
 are those of Demšar, 2006, "Statistical comparisons of classifiers over multiple data sets".
 """
 
+import functools
 import math
 from collections.abc import Collection, Mapping
 from typing import Any
@@ -112,6 +113,7 @@ def friedman(ranks: np.ndarray) -> tuple[float, float, float, float]:
     )
 
 
+@functools.lru_cache
 def critical_difference(losses: int, blocks: int, alpha: float) -> float:
     """Return the difference of mean ranks from which Nemenyi's test tells two losses apart.
 
@@ -130,20 +132,19 @@ def nemenyi_p(rank_difference: float, losses: int, blocks: int) -> float:
     return float(stats.studentized_range.sf(statistic, losses, np.inf))
 
 
-def wilcoxon_p(values: np.ndarray, generator: np.random.Generator) -> float:
-    """Return p of the two-sided Wilcoxon signed-rank test.
+def wilcoxon_p(values: np.ndarray, generator: np.random.Generator) -> np.ndarray:
+    """Return p of two-sided Wilcoxon signed-rank tests, one a row.
 
     The permutation test of the signed mid-ranks, zeros left out: exact with and without ties up to
     `clarity.statistics.significance.EXACT_RUNS` blocks.
 
     Args:
-        values: differences, [blocks].
+        values: differences, [rows, blocks].
         generator: source of the patterns where not all are tried.
     """
     size = np.abs(values)
-    ranks = stats.rankdata(size) - (size == 0).sum()
-    signed = np.where(size > 0, np.sign(values) * ranks, 0.0)
-    return float(sign_flip_p(signed[None], generator)[0])
+    ranks = stats.rankdata(size, axis=1) - (size == 0).sum(axis=1, keepdims=True)
+    return sign_flip_p(np.where(size > 0, np.sign(values) * ranks, 0.0), generator)
 
 
 def _rank_rows(response: Response, settings: Settings) -> list[dict[str, Any]]:
@@ -171,29 +172,33 @@ def _rank_rows(response: Response, settings: Settings) -> list[dict[str, Any]]:
 def _pair_rows(response: Response, baseline: str, settings: Settings) -> list[dict[str, Any]]:
     blocks = len(response.ranks)
     means = response.ranks.mean()
-    losses = len(means)
-    rows: list[dict[str, Any]] = []
-    for loss, other, values in differences(response, baseline):
-        row: dict[str, Any] = {**response.keys, "loss": loss, "baseline": other, "n_blocks": blocks}
-        if blocks:
-            apart = float(means[loss] - means[other])
-            seed = derive_seed(*settings.seed, "wilcoxon", blocks)
-            draw = derive_seed(*settings.seed, "signed-rank", *response.keys.values(), loss, other)
-            lower, within, higher = signed_rank_probabilities(
-                values, settings.smallest_effect, np.random.default_rng(draw)
-            )
-            row |= {
-                "rank_difference": apart,
-                "p_nemenyi": nemenyi_p(apart, losses, blocks),
-                "p_wilcoxon": wilcoxon_p(values, np.random.default_rng(seed)),
-                "p_wilcoxon_smallest": smallest_p(blocks),
-                "difference": float(values.mean()),
-                "prob_lower": lower,
-                "prob_within": within,
-                "prob_higher": higher,
-            }
-        rows.append(row)
-    p = np.array([row.get("p_wilcoxon", math.nan) for row in rows])
-    for row, value in zip(rows, adjusted(p), strict=True):
-        row["p_wilcoxon_holm"] = value
+    pairs = list(differences(response, baseline))
+    rows: list[dict[str, Any]] = [
+        {**response.keys, "loss": loss, "baseline": other, "n_blocks": blocks}
+        for loss, other, _ in pairs
+    ]
+    if not blocks or not pairs:
+        return rows
+    values = np.stack([apart for _, _, apart in pairs])
+    draws = [
+        np.random.default_rng(derive_seed(*settings.seed, name, blocks))
+        for name in ("wilcoxon", "signed-rank")
+    ]
+    p = wilcoxon_p(values, draws[0])
+    holm = adjusted(p)
+    probabilities = signed_rank_probabilities(values, settings.smallest_effect, draws[1])
+    for place, row in enumerate(rows):
+        apart = float(means[row["loss"]] - means[row["baseline"]])
+        lower, within, higher = map(float, probabilities[place])
+        row |= {
+            "rank_difference": apart,
+            "p_nemenyi": nemenyi_p(apart, len(means), blocks),
+            "p_wilcoxon": float(p[place]),
+            "p_wilcoxon_smallest": smallest_p(blocks),
+            "p_wilcoxon_holm": float(holm[place]),
+            "difference": float(values[place].mean()),
+            "prob_lower": lower,
+            "prob_within": within,
+            "prob_higher": higher,
+        }
     return rows
