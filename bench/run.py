@@ -10,6 +10,7 @@ import argparse
 import functools
 import json
 import sys
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ import captum.attr
 import numpy as np
 import torch
 import yaml
+from aggregation import SIZES, aggregation
 from clxai_loop import five_facets
 from evaluation import against_passes, against_quantus, page
 
@@ -277,12 +279,19 @@ def evaluation(count: int, repeats: int) -> dict[str, Any]:
     }
 
 
+def tables() -> list[dict[str, Any]]:
+    """Time all tables of grids of growing size, from score files of the real layout."""
+    with tempfile.TemporaryDirectory() as scratch:
+        return aggregation(Path(scratch), list(SIZES))
+
+
 #: What can be measured, by name.
 PARTS: dict[str, Callable[[int, int], Any]] = {
     "evaluation": evaluation,
     "attribution": lambda count, repeats: attribution(64, repeats),
     "training": lambda count, repeats: training(1280, repeats),
     "checking": lambda count, repeats: checking(repeats),
+    "tables": lambda count, repeats: tables(),
 }
 
 
