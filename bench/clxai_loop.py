@@ -42,6 +42,7 @@ from clarity.data.scenes import generate_single
 from clarity.metrics.evaluate import Cost, Subject, evaluate
 from clarity.metrics.recipe import MetricRecipe
 from clarity.models.classifier import Classifier, Shape
+from clarity.runtime import deterministic
 from clarity.seeds import derive_seed
 
 CLASSES = 10
@@ -327,9 +328,8 @@ def five_facets(
         counting as one, and the seconds that so many take by themselves; and the largest difference
         of Grad-CAM's values by facet, over the images that both judge.
     """
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
+    # As a stage runs: on one thread, and on a GPU without TensorFloat-32, for both alike.
+    with deterministic(device, 1):
         model, pixels = network(encoder, device), pictures(images)
         loop = Loop(model, pixels[:looped])
         start = time.perf_counter()
@@ -346,8 +346,6 @@ def five_facets(
         ours["GradCAM", "pixel flipping"] = batches.judged(
             batches.subject("GradCAM", maps), ["pixel flipping"]
         )["pixel flipping"]
-    finally:
-        torch.set_num_threads(threads)
     return {
         "loop seconds an image": loop_seconds,
         "clarity seconds an image": seconds,
