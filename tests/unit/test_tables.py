@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import math
 import re
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,11 +15,13 @@ from scipy import stats
 from clarity import storage
 from clarity.grid import Cell, Grid, Run
 from clarity.statistics.comparisons import COLUMNS as COMPARISON_COLUMNS
+from clarity.statistics.comparisons import judge
+from clarity.statistics.power import detectable
 from clarity.statistics.settings import Settings
 from clarity.storage import CorruptArtifact
-from clarity.tables.build import build_tables, settings_table
+from clarity.tables.build import block_tables, build_tables, settings_table
 from clarity.tables.columns import COLUMNS
-from clarity.tables.load import NOT_FINITE
+from clarity.tables.load import NOT_FINITE, load_models
 from clarity.tables.names import LATEX, TABLES, table_files
 from clarity.tables.write import (
     SHOWN,
@@ -199,26 +202,38 @@ def test_planted_differences_come_back_with_size_sign_and_direction(tmp_path):
     assert ranks["down"].to_dict() == {"triplet": 3, "cross-entropy": 2, "supcon": 1}
 
 
-def test_under_the_null_verdicts_keep_their_level_where_pooled_images_do_not(tmp_path):
-    # Every metric is a family of its own, so 200 metrics are 200 grids. Runs differ, losses do not.
-    grids, seeds, images = 200, 8, 24
+def simulated(tmp_path, grids, seeds, images, effect):
+    """Compare in so many grids, from files: every metric is a family, and so a grid, of its own."""
     results = Results(tmp_path, seeds=seeds)
     rng = np.random.default_rng(2)
     results.write_runs(rng, images)
+    of_image = rng.normal(0, 0.5, (grids, images))
     values = {}
     for cell in results.grid.cells():
         of_run = rng.normal(0, 0.5, (grids, 1))
-        values[cell.run.loss, cell.run.seed] = of_run + rng.normal(0, 1, (grids, images))
-        named = {f"grid-{i}": row for i, row in enumerate(values[cell.run.loss, cell.run.seed])}
-        results.write_scores(cell, named)
-    found = results.tables({f"grid-{i}": Metric() for i in range(grids)})["comparisons"]
+        scores = of_image + of_run + rng.normal(0, 1, (grids, images))
+        scores += effect * (cell.run.loss == "triplet")
+        values[cell.run.loss, cell.run.seed] = scores
+        results.write_scores(cell, {f"grid-{i}": row for i, row in enumerate(scores)})
+    infos = {f"grid-{i}": Metric() for i in range(grids)}
+    right = load_models(tmp_path, results.grid).right("digits")
+    part = block_tables(
+        tmp_path, results.grid, "digits", "gradcam", infos, right, LOSSES[0], FEW, strict=True
+    )
+    return judge(part.comparisons, LOSSES[0], FEW), values
+
+
+def test_under_the_null_verdicts_keep_their_level_where_pooled_images_do_not(tmp_path):
+    grids, seeds = 1000, 8
+    found, values = simulated(tmp_path, grids, seeds, images=20, effect=0.0)
     false = found["verdict"].isin(["better", "worse"]).groupby(found["metric"]).any()
     # What an honest 5 % level stays below 999 times in 1000.
     bound = stats.binom.ppf(0.999, grids, 0.05)
     assert false.sum() <= bound
     # The level is used, so that the bound is not kept by never saying anything.
     assert (found["p"] < 0.05).mean() > 0.02
-
+    covered = (found["ci_low"] <= 0) & (found["ci_high"] >= 0)
+    assert 0.93 < covered.mean() < 0.97
     by_loss = {
         loss: np.concatenate([values[loss, seed] for seed in range(seeds)], axis=1)
         for loss in LOSSES
@@ -227,6 +242,19 @@ def test_under_the_null_verdicts_keep_their_level_where_pooled_images_do_not(tmp
     p = np.min([stats.ttest_rel(*pair, axis=1).pvalue for pair in pairs], axis=0)
     pooled = (3 * p < 0.05).sum()
     assert pooled > 4 * bound
+
+
+def test_a_planted_effect_is_found_about_as_often_as_its_power_says(tmp_path):
+    seeds, images = 10, 20
+    # The deviation of a run's difference: of two run effects, and of noise over the images.
+    sd = math.sqrt(2 * (0.5**2 + 1 / images))
+    effect = detectable(0.05)[seeds] * sd
+    found, _ = simulated(tmp_path, 300, seeds, images, effect)
+    mine = found[(found["loss"] == "triplet") & (found["baseline"] == LOSSES[0])]
+    assert (mine["p"] < 0.05).mean() == pytest.approx(0.8, abs=0.08)
+    assert (mine["difference"] - effect).abs().mean() < sd
+    others = found[(found["loss"] == "supcon") & (found["baseline"] == LOSSES[0])]
+    assert (others["verdict"].isin(["better", "worse"])).mean() < 0.05
 
 
 def test_three_seeds_are_inconclusive_whatever_the_difference(tmp_path):
