@@ -59,6 +59,11 @@ class CorruptArtifact(Exception):
             f"{os.fspath(path)}: cannot be read ({cause}). Delete this file and run snakemake "
             f"again: it is made anew from what comes before it."
         )
+        self._made_of = os.fspath(path), str(cause)
+
+    def __reduce__(self) -> tuple[type["CorruptArtifact"], tuple[str, str]]:
+        """Make it anew from what it was made of, so that it can cross processes."""
+        return type(self), self._made_of
 
 
 @contextlib.contextmanager

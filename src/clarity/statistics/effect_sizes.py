@@ -46,9 +46,12 @@ def hedges_g_interval(
 ) -> tuple[np.ndarray, np.ndarray]:
     """Return the lower and upper ends of the interval of `hedges_g`, one a row.
 
-    g -+ t_{n-1} sqrt(V) with V = J^2 (1 / n + d^2 / (2 n)) 2 (1 - r), r being the correlation of
-    the pairs (Borenstein et al., 2009, equation 4.28). Student's quantile stands in for the normal
-    one, since the runs are few.
+    g -+ t_{n-1} sqrt(V) with V = J^2 (d^2 (s_a^4 + s_b^4 + 2 s_ab^2) / (8 s^4 (n - 1)) +
+    s_diff^2 / (s^2 (n - 1))), where s^2 is the pooled variance, s_ab the covariance of the pairs
+    and s_diff^2 the variance of their differences (Bonett, 2008, "Confidence intervals for
+    standardized linear contrasts of means", Psychological Methods 13, within-subjects design). The
+    first term, how unsure the unit is, does not shrink with the correlation of the pairs. Student's
+    quantile stands in for the normal one, since the runs are few.
 
     Args:
         means: as in `hedges_g`.
@@ -65,10 +68,11 @@ def hedges_g_interval(
         return g, g
     spread = _spread(a, b)
     with np.errstate(invalid="ignore", divide="ignore"):
-        # 2 (1 - r) with the pooled spread: what the variance of the differences is in its units.
-        apart = (a - b).var(axis=1, ddof=1) / spread**2
+        var_a, var_b, var_apart = (part.var(axis=1, ddof=1) for part in (a, b, a - b))
+        covariance = (var_a + var_b - var_apart) / 2
         d = g / _correction(runs)
-        variance = _correction(runs) ** 2 * (1 / runs + d**2 / (2 * runs)) * apart
+        of_unit = d**2 * (var_a**2 + var_b**2 + 2 * covariance**2) / (8 * spread**4 * (runs - 1))
+        variance = _correction(runs) ** 2 * (of_unit + var_apart / (spread**2 * (runs - 1)))
         half = stats.t.ppf((1 + confidence) / 2, runs - 1) * np.sqrt(variance)
     return g - half, g + half
 

@@ -82,7 +82,7 @@ _ESTIMATE = {
     "hedges_g": "Hedges' g of the run means: difference over the standard deviation between runs "
     "of one loss (pooled), times the small-sample factor 1 - 3 / (8 n - 9). Empty with fewer than "
     "two runs, or if runs do not differ at all",
-    "g_low": "lower end of the interval of hedges_g (Borenstein et al., 2009, equation 4.28)",
+    "g_low": "lower end of the interval of hedges_g (Bonett, 2008, within-subjects design)",
     "g_high": "upper end of that interval",
     "rank_biserial": "matched-pairs rank-biserial correlation of the runs' differences: 1 if all "
     "are positive, -1 if all are negative",

@@ -193,10 +193,14 @@ def load_block(
         for row in np.flatnonzero(mine & (read.status != OK)):
             loaded.reasons[int(rows[row]), loss, seed, read.reasons[read.reason[row]]] += 1
         for name, axis in read.axes.items():
-            if name in kept:
+            if name in kept and name in read.metrics:
                 at = kept.index(name)
-                if loaded.axes.setdefault(at, axis) == axis:
-                    loaded.curves[at, loss, seed] = read.curves_of(name, len(axis["at"]))
+                if loaded.axes.setdefault(at, axis) != axis:
+                    cell = Cell(Run(dataset, loss, seed), method)
+                    reason = f"curves of '{name}' left out: their points are not those of others"
+                    missing.append({**cell.axes, "artifact": SCORES, "reason": reason})
+                    continue
+                loaded.curves[at, loss, seed] = read.curves_of(name, len(axis["at"]))
     return loaded
 
 
@@ -347,9 +351,20 @@ def _read_scores(path: Path) -> _Scores:
         status,
         reasons,
         reason,
-        {} if curves is None else json.loads(metadata.get(b"curves", b"{}")),
+        {} if curves is None else _curve_axes(path, metadata.get(b"curves", b"{}")),
         curves,
     )
+
+
+def _curve_axes(path: Path, told: bytes) -> dict[str, dict[str, Any]]:
+    """Read what the points of the curves of each metric are, and hold it to its format."""
+    try:
+        axes: dict[str, dict[str, Any]] = json.loads(told)
+        for axis in axes.values():
+            str(axis["axis"]), list(axis["at"])
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptArtifact(path, f"its metadata tell no axes of its curves: {error}") from error
+    return axes
 
 
 def _encoded(column: pa.ChunkedArray) -> tuple[np.ndarray, list[str]]:
