@@ -34,6 +34,7 @@ from clarity.metrics.recipe import MetricRecipe
 from clarity.recipes import Name, Section, nearest, not_among
 from clarity.statistics.recipe import AXES as STATISTICS_AXES
 from clarity.statistics.recipe import Statistics
+from clarity.statistics.settings import categories_of, families_of
 from clarity.trust.recipe import Trust
 
 
@@ -169,13 +170,12 @@ class Config(Section):
     @property
     def settings_of(self) -> dict[str, str]:
         """Of the metrics that are a setting of an entry, the name of that entry."""
-        return {name: r.family for name, r in self.metrics.items() if r.family is not None}
+        return families_of(self.metrics)
 
     @property
     def categories(self) -> list[str]:
         """The categories of the metrics that have a direction, in order."""
-        directed = [info for info in self.metric_infos().values() if info.direction != "none"]
-        return list(dict.fromkeys(info.category for info in directed))
+        return categories_of(self.metric_infos())
 
     def metric_infos(self) -> dict[str, registry.MetricInfo]:
         """Return what is known of each metric, by recipe name."""

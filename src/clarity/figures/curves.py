@@ -12,7 +12,7 @@ from matplotlib.ticker import MaxNLocator
 from clarity.figures import style
 
 # Lengths in inches.
-PANEL, NAMES, ABOVE, BELOW = 0.95, 0.2, 0.5, 0.35
+PANEL, ABOVE, BELOW = 0.95, 0.5, 0.35
 #: A metric with fewer points has no curve to look at.
 FEWEST_POINTS = 3
 
@@ -46,9 +46,7 @@ def curves(
     ordered = [m for m in methods if m not in controls] + [m for m in methods if m in controls]
     shown = [method for method in ordered if method in set(rows["method"])]
     if not known:
-        figure = Figure(figsize=(style.PAGE_WIDTH, 1.0))
-        style.empty_panel(figure.add_subplot(), "no metric with a curve", characters=100)
-        return figure
+        return style.only_reason("no metric with a curve")
     figure = Figure(
         figsize=(style.PAGE_WIDTH, len(known) * (PANEL + 0.25) + ABOVE + BELOW),
         layout="constrained",

@@ -39,10 +39,8 @@ def forest(
     rows = mixed[mixed["estimate"].notna()]
     places, categories, height = _places(rows)
     if not places or not others:
-        figure = Figure(figsize=(style.PAGE_WIDTH, 1.0))
         reason = "no metric with a model" if others else "nothing to compare with"
-        style.empty_panel(figure.add_subplot(), reason, characters=100)
-        return figure
+        return style.only_reason(reason)
     looks = style.loss_styles(losses, baseline)
     total = height + ABOVE + BELOW
     figure = Figure(figsize=(style.PAGE_WIDTH, total))

@@ -53,10 +53,8 @@ def heatmap(
     own = [method for method in methods if method not in controls]
     known = [metric for metric in metrics if metric in set(rows["metric"])]
     if not known or not others or not own:
-        figure = Figure(figsize=(style.PAGE_WIDTH, 1.0))
         reason = "nothing to compare with" if not others else "nothing was compared"
-        style.empty_panel(figure.add_subplot(), reason, characters=100)
-        return figure
+        return style.only_reason(reason)
     categories = rows.drop_duplicates("metric").set_index("metric")["category"]
     tops, y, last = {}, 0.0, None
     for metric in known:

@@ -57,10 +57,8 @@ def measures(
         str(g): list(block["measure"].unique()) for g, block in rows.groupby("group", sort=False)
     }
     if not groups or not others:
-        figure = Figure(figsize=(style.PAGE_WIDTH, 1.0))
         reason = "no model was measured" if others else "nothing to compare with"
-        style.empty_panel(figure.add_subplot(), reason, characters=100)
-        return figure
+        return style.only_reason(reason)
     looks = {
         loss: look for loss, look in style.loss_styles(losses, baseline).items() if loss in others
     }

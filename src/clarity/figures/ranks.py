@@ -44,10 +44,8 @@ def ranks(table: pd.DataFrame, *, category: str, losses: Sequence[str], baseline
     ]
     drawn = [panel for panel in panels if panel[2]["n_blocks"].max() > 0]
     if len(losses) < 3 or not drawn:
-        figure = Figure(figsize=(style.PAGE_WIDTH, 1.0))
         reason = "ranks need three losses" if len(losses) < 3 else "no block with every loss"
-        style.empty_panel(figure.add_subplot(), reason, characters=100)
-        return figure
+        return style.only_reason(reason)
     looks = style.loss_styles(losses, baseline)
     heights = [_height(group) for _, _, group in drawn]
     lines = [heights[at : at + COLUMNS] for at in range(0, len(heights), COLUMNS)]

@@ -7,7 +7,7 @@ is there and cannot be read stops the stage: it is damaged, and the error says h
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import pandas as pd
@@ -26,7 +26,8 @@ from clarity.figures.ranks import ranks
 from clarity.figures.separation import separation
 from clarity.figures.training import training
 from clarity.grid import Cell, Grid, Run
-from clarity.statistics.settings import MetricInfo, Settings
+from clarity.statistics.responses import NO_FAMILIES
+from clarity.statistics.settings import MetricInfo, Settings, categories_of
 from clarity.tables.load import PREDICTIONS, read_status
 
 T = TypeVar("T")
@@ -59,6 +60,7 @@ def render_all(
     baseline: str,
     controls: Collection[str],
     settings: Settings,
+    families: Mapping[str, str] = NO_FAMILIES,
     tables: storage.StrPath | None = None,
 ) -> list[Path]:
     """Draw and write every figure of a grid: those of `clarity.figures.names.figure_names`.
@@ -75,6 +77,7 @@ def render_all(
         baseline: the loss that all others are compared with.
         controls: the methods that look at neither model nor class.
         settings: how scores were compared.
+        families: of the metrics that are a setting of something, what they are a setting of.
         tables: the folder of the tables; ``root``/tables if not given.
 
     Returns:
@@ -88,6 +91,13 @@ def render_all(
     grid = Grid(datasets, losses, seeds, methods)
     folder = Path(tables or source / "tables")
     compared = {name: storage.read_table(folder / f"{name}.parquet") for name in DRAWN}
+    every_cell: dict[str, Any] = {
+        "losses": losses,
+        "methods": methods,
+        "metrics": list(metrics),
+        "controls": controls,
+        "baseline": baseline,
+    }
     drawers: dict[str, Callable[[str], Figure]] = {
         "gallery": lambda name: _gallery(source, name, grid, baseline, controls),
         "training": lambda name: _training(source, name, grid, baseline),
@@ -99,24 +109,8 @@ def render_all(
             losses=losses,
             baseline=baseline,
         ),
-        "heatmap": lambda name: heatmap(
-            compared["comparisons"],
-            dataset=name,
-            losses=losses,
-            methods=methods,
-            metrics=list(metrics),
-            controls=controls,
-            baseline=baseline,
-        ),
-        "curves": lambda name: curves(
-            compared["curves"],
-            dataset=name,
-            losses=losses,
-            methods=methods,
-            metrics=list(metrics),
-            controls=controls,
-            baseline=baseline,
-        ),
+        "heatmap": lambda name: heatmap(compared["comparisons"], dataset=name, **every_cell),
+        "curves": lambda name: curves(compared["curves"], dataset=name, **every_cell),
     }
     files: list[Path] = []
     for dataset in datasets:
@@ -155,17 +149,12 @@ def render_all(
             controls=controls,
             baseline=baseline,
             settings=settings,
+            families=families,
         ),
     }
     for kind in names.GRID_KINDS:
         files += style.save(across[kind], target, names.stem(kind))
     return files
-
-
-def categories_of(metrics: Mapping[str, MetricInfo]) -> list[str]:
-    """Return the categories of the metrics that have a direction, in order."""
-    directed = [info for info in metrics.values() if info.direction != "none"]
-    return list(dict.fromkeys(info.category for info in directed))
 
 
 def _gallery(
@@ -174,7 +163,7 @@ def _gallery(
     place = f"dataset={dataset}/evaluation.safetensors"
     about = _read(root, place, storage.read_tensor_metadata)
     if isinstance(about, str):
-        return _nothing(about)
+        return style.only_reason(about)
     # Of images and maps, only the few that are shown are read.
     evaluation = root / place
     classes = storage.read_tensor_rows(evaluation, "classes")
@@ -192,7 +181,7 @@ def _gallery(
     chosen = choose_images(classes[order], correct[order], number_of_images(len(grid.losses)))
     rows = order[chosen]
     if not len(rows):
-        return _nothing("no image that all losses classify right")
+        return style.only_reason("no image that all losses classify right")
     explained: dict[str, np.ndarray] = {}
     maps: dict[tuple[str, str], np.ndarray | str] = {}
     for run in runs:
@@ -242,7 +231,7 @@ def _training(root: Path, dataset: str, grid: Grid, baseline: str) -> Figure:
 def _embeddings(root: Path, dataset: str, grid: Grid, baseline: str) -> Figure:
     about = _read(root, f"dataset={dataset}/evaluation.safetensors", storage.read_tensor_metadata)
     if isinstance(about, str):
-        return _nothing(about)
+        return style.only_reason(about)
     runs = {loss: _embedded(root, Run(dataset, loss, grid.seeds[0])) for loss in grid.losses}
     return embeddings(
         runs,
@@ -279,11 +268,3 @@ def _read(root: Path, relative: str, read: Callable[[Path], T]) -> T | str:
     """Read a file of the results, or return the reason why it cannot be: it is not there."""
     path = root / relative
     return read(path) if path.exists() else f"no file {relative}"
-
-
-@style.styled
-def _nothing(reason: str) -> Figure:
-    """Return a figure that only says why there is none."""
-    figure = Figure(figsize=(style.PAGE_WIDTH, 1.0))
-    style.empty_panel(figure.add_subplot(), reason, characters=100)
-    return figure

@@ -1,6 +1,7 @@
 """Separation: owns the picture of embeddings against explanations, a dot a training run."""
 
 from collections.abc import Collection, Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -10,14 +11,12 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from clarity.figures import style
-from clarity.statistics.responses import responses
+from clarity.statistics.responses import NO_FAMILIES, responses
 from clarity.statistics.settings import MetricInfo, Settings
 
 MEASURE = "silhouette"
 COLUMNS = 3
 PANEL = 1.75
-#: Markers of the datasets, filled and hollow by turns.
-HOLLOW = (False, True)
 
 
 @style.styled
@@ -32,6 +31,7 @@ def separation(
     controls: Collection[str],
     baseline: str,
     settings: Settings,
+    families: Mapping[str, str] = NO_FAMILIES,
 ) -> Figure:
     """Draw how far classes lie apart in the embeddings against each metric of the verdict.
 
@@ -45,19 +45,18 @@ def separation(
         controls: methods that do not count.
         baseline: the loss that looks neutral.
         settings: for the scale.
+        families: of the metrics that are a setting of something, what they are a setting of.
     """
     wanted = {name: info for name, info in metrics.items() if info.verdict}
     chosen = runs[runs["metric"].isin(list(wanted))]
     asked = [
         r
-        for r in responses(chosen, wanted, baseline, settings, controls)
+        for r in responses(chosen, wanted, baseline, settings, controls, families)
         if r.scope != "category" and len(r.scores)
     ]
     if MEASURE not in models or not asked:
-        figure = Figure(figsize=(style.PAGE_WIDTH, 1.0))
         reason = f"no {MEASURE}" if MEASURE not in models else "no metric that carries the verdict"
-        style.empty_panel(figure.add_subplot(), reason, characters=100)
-        return figure
+        return style.only_reason(reason)
     asked.sort(key=lambda response: response.scope != "verdict")
     looks = style.loss_styles(losses, baseline)
     measure = models.set_index(["dataset", "loss", "seed"])[MEASURE]
@@ -95,15 +94,22 @@ def separation(
             [],
             label=dataset,
             linestyle="",
-            marker=style.MARKERS[at % len(style.MARKERS)],
             markersize=4,
-            color=style.MUTED,
-            markerfacecolor="white" if at % 2 else style.MUTED,
+            **_marker(at, style.MUTED),
         )
         for at, dataset in enumerate(datasets)
     ]
     figure.legend(handles=handles, loc="outside lower center", ncols=min(len(handles), 7))
     return figure
+
+
+def _marker(dataset: int, colour: str) -> dict[str, Any]:
+    """Return how a dataset is marked: filled and hollow by turns."""
+    return {
+        "marker": style.MARKERS[dataset % len(style.MARKERS)],
+        "color": colour,
+        "markerfacecolor": "white" if dataset % 2 else colour,
+    }
 
 
 def _told(table: pd.DataFrame, scope: str, name: str) -> str:
@@ -141,8 +147,6 @@ def _draw(
                 linestyle="",
                 markersize=3.2,
                 markeredgewidth=0.8,
-                marker=style.MARKERS[at % len(style.MARKERS)],
-                color=looks[loss].colour,
-                markerfacecolor="white" if HOLLOW[at % 2] else looks[loss].colour,
                 alpha=0.85,
+                **_marker(at, looks[loss].colour),
             )

@@ -157,6 +157,14 @@ def save(figure: Figure, folder: Path, stem: str) -> list[Path]:
     return files
 
 
+@styled
+def only_reason(reason: str) -> Figure:
+    """Return a figure that only says why there is nothing to draw."""
+    figure = Figure(figsize=(PAGE_WIDTH, 1.0))
+    empty_panel(figure.add_subplot(), reason, characters=100)
+    return figure
+
+
 def empty_panel(axes: Axes, reason: str, *, characters: int = 24) -> None:
     """Leave ``axes`` empty but for the words "unavailable: reason", so many characters a line."""
     axes.set(xticks=[], yticks=[], facecolor=SHADE)

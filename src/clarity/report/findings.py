@@ -201,23 +201,20 @@ def answer(
         f"Over {count(rows['dataset'].nunique(), 'dataset')}, "
         f"{count(rows['method'].nunique(), 'attribution method')} and "
         f"{count(rows['metric'].nunique(), 'metric')} (the control methods left out), "
-        + "; ".join(_verdicts(one, baseline) for one in counts)
-        + "."
+        f"{_all_verdicts(counts, baseline)}."
     )
     for family in families:
         named = rows[rows["family"] == family]
         if not named.empty:
             sentences.append(
                 f"Of the hypotheses that were named in advance ({family}): "
-                + "; ".join(_verdicts(one, baseline) for one in tally(named, others))
-                + "."
+                f"{_all_verdicts(tally(named, others), baseline)}."
             )
     main = rows[rows["category"] == MAIN_CATEGORY]
     if not main.empty:
         sentences.append(
             f"By the metrics of {MAIN_CATEGORY}, which the question is about: "
-            + "; ".join(_verdicts(one, baseline) for one in tally(main, others))
-            + "."
+            f"{_all_verdicts(tally(main, others), baseline)}."
         )
     sentences.append(_limits(allowed))
     sentences += _accuracies(models_summary)
@@ -339,6 +336,10 @@ def _opening(counts: Sequence[Tally], baseline: str) -> str:
         f"{decided:,} of {total:,} comparisons with {baseline} "
         f"{'has' if decided == 1 else 'have'} a verdict; {tendency}."
     )
+
+
+def _all_verdicts(counts: Sequence[Tally], baseline: str) -> str:
+    return "; ".join(_verdicts(one, baseline) for one in counts)
 
 
 def _verdicts(one: Tally, baseline: str) -> str:

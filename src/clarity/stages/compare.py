@@ -6,7 +6,7 @@ from typing import Any
 
 from clarity.grid import Grid
 from clarity.statistics.recipe import Statistics
-from clarity.statistics.settings import Metric
+from clarity.statistics.settings import Metric, families_of
 from clarity.tables.build import build_tables
 from clarity.tables.write import write_tables
 
@@ -42,7 +42,7 @@ def compare_grid(
     """
     recipe = Statistics.model_validate(statistics)
     infos = {name: Metric(**known) for name, known in metrics.items()}
-    families = {name: info.family for name, info in infos.items() if info.family is not None}
+    families = families_of(infos)
     tables = build_tables(
         root,
         grid,

@@ -7,7 +7,7 @@ from typing import Any
 from clarity.figures.render import render_all
 from clarity.grid import Grid
 from clarity.statistics.recipe import Statistics
-from clarity.statistics.settings import Metric
+from clarity.statistics.settings import Metric, families_of
 
 
 def draw_grid(
@@ -36,7 +36,7 @@ def draw_grid(
     """
     recipe = Statistics.model_validate(statistics)
     infos = {name: Metric(**known) for name, known in metrics.items()}
-    families = {name: info.family for name, info in infos.items() if info.family is not None}
+    families = families_of(infos)
     render_all(
         root,
         folder,
@@ -48,4 +48,5 @@ def draw_grid(
         baseline=recipe.baseline,
         controls=controls,
         settings=recipe.settings(families, correct_only=correct_only),
+        families=families,
     )

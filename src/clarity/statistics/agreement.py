@@ -15,8 +15,10 @@ import pandas as pd
 from scipy import stats
 
 from clarity.seeds import derive_seed
+from clarity.statistics.resampling import percentile_interval
 from clarity.statistics.responses import NO_FAMILIES
 from clarity.statistics.settings import MetricInfo, Settings
+from clarity.statistics.units import oriented
 
 LOSSES, METHODS = "losses", "methods"
 #: What every dataset counts for, together.
@@ -67,11 +69,9 @@ def agreement_tables(
         (within dataset, seed and loss), with a bootstrap interval over (dataset, seed); and
         `CONCORDANCE`: the mean of Kendall's W over all metrics as raters, and Krippendorff's alpha.
     """
-    rows = runs[(runs["direction"] != "none") & ~runs["method"].isin(list(controls))]
     # Only ranks matter, so scores need no unit; the settings of a metric share theirs.
-    sign = np.where(rows["direction"] == "higher", 1.0, -1.0)
-    entry = [families.get(name, name) for name in rows["metric"]]
-    rows = rows.assign(entry=entry, score=sign * rows["paired_mean"]).dropna(subset="score")
+    rows = oriented(runs, controls).dropna(subset="score")
+    rows = rows.assign(entry=[families.get(name, name) for name in rows["metric"]])
     keys = ["category", "entry", "dataset", "seed", "method", "loss"]
     entries = rows.groupby(keys, sort=False)["score"].mean().reset_index()
     categories = dict.fromkeys(info.category for info in metrics.values())
@@ -148,8 +148,7 @@ def _pair(
             len(values), size=(settings.resamples, len(values))
         )
         drawn = sums[picked].sum(axis=1) / sizes[picked].sum(axis=1)
-        tail = (1 - settings.confidence) / 2
-        row["ci_low"], row["ci_high"] = map(float, np.quantile(drawn, [tail, 1 - tail]))
+        row["ci_low"], row["ci_high"] = map(float, percentile_interval(drawn, settings.confidence))
     return row
 
 

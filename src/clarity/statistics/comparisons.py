@@ -69,7 +69,6 @@ COLUMNS = (
     *ESTIMATES[ESTIMATES.index("prob_lower") :],
     "verdict",
 )
-COUNTS = ("n_runs", "n_missing", "n_images", "n_unpaired")
 
 RUN_COLUMNS = (
     "dataset",

@@ -47,8 +47,8 @@ def crossed_bootstrap(
     if (known != known[:1]).any():
         raise ValueError("crossed_bootstrap needs comparisons that miss the same values")
     comparisons, runs, images = differences.shape
-    drawn_runs = _counts(generator, resamples, runs)
-    drawn_images = _counts(generator, resamples, images)
+    drawn_runs = draw_counts(generator, resamples, runs)
+    drawn_images = draw_counts(generator, resamples, images)
     values = np.where(known, differences, 0.0).reshape(comparisons * runs, images).T
     there = known[0].T.astype(np.float64)
     found = np.empty((resamples, comparisons))
@@ -65,7 +65,7 @@ def crossed_bootstrap(
     return found[~np.isnan(found).any(axis=1)]
 
 
-def _counts(generator: np.random.Generator, resamples: int, size: int) -> np.ndarray:
+def draw_counts(generator: np.random.Generator, resamples: int, size: int) -> np.ndarray:
     """Return how often each of ``size`` things is drawn in each resample, float64 [B, size]."""
     picked = generator.integers(size, size=(resamples, size))
     picked += np.arange(resamples)[:, None] * size

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from clarity.statistics.settings import MetricInfo, Settings
+from clarity.statistics.settings import MetricInfo, Settings, categories_of
 from clarity.statistics.units import on_one_scale
 
 #: All methods that are no controls, averaged.
@@ -93,9 +93,9 @@ def responses(
     seen = wide.notna().any(axis=1)
     whole = wide[wide.notna().all(axis=1)]
     scopes = [("metric", m, metrics[m].category, [m]) for m in directed]
-    categories = dict.fromkeys(metrics[m].category for m in directed)
     scopes += [
-        ("category", c, c, [m for m in directed if metrics[m].category == c]) for c in categories
+        ("category", c, c, [m for m in directed if metrics[m].category == c])
+        for c in categories_of(metrics)
     ]
     verdict = [m for m in directed if metrics[m].verdict]
     if verdict:

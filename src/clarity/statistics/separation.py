@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from clarity.seeds import derive_seed
-from clarity.statistics.resampling import percentile_interval
+from clarity.statistics.resampling import draw_counts, percentile_interval
 from clarity.statistics.responses import NO_FAMILIES, Response, responses
 from clarity.statistics.settings import MetricInfo, Settings
 from clarity.statistics.significance import adjusted
@@ -166,16 +166,21 @@ def rank_correlations(
 
     plain = correlation(score, measure)
     with_score, with_measure = correlation(score, given), correlation(measure, given)
+    return plain, _partial(plain, with_score, with_measure)
+
+
+def _partial(plain: np.ndarray, with_score: np.ndarray, with_measure: np.ndarray) -> np.ndarray:
+    """Return partial correlations from the plain ones, and from those with what is given."""
     # What does not vary with accuracy, because that is constant, is not explained by it.
     with_score, with_measure = (np.nan_to_num(side) for side in (with_score, with_measure))
     rest = (1 - with_score**2) * (1 - with_measure**2)
-    partial = np.divide(
+    found: np.ndarray = np.divide(
         plain - with_score * with_measure,
         np.sqrt(np.maximum(rest, 0)),
         out=np.full(plain.shape, np.nan),
         where=rest > 1e-9,
     )
-    return plain, partial
+    return found
 
 
 def _correlate(
@@ -279,10 +284,7 @@ def _block_bootstrap(
         np.add.at(total, blocks, products.T)
         return total
 
-    picked = generator.integers(number, size=(settings.resamples, number))
-    picked += np.arange(settings.resamples)[:, None] * number
-    drawn = np.bincount(picked.ravel(), minlength=settings.resamples * number)
-    drawn = drawn.reshape(settings.resamples, number).astype(np.float64)
+    drawn = draw_counts(generator, settings.resamples, number)
     size = (drawn @ sums(np.ones((1, len(blocks)))))[:, 0]
 
     def covariance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
@@ -302,14 +304,10 @@ def _block_bootstrap(
         return found
 
     plain = correlation(score, other, variances[0], variances[1])
-    with_score = np.nan_to_num(correlation(score, given, variances[0], variances[2]))
-    with_other = np.nan_to_num(correlation(other, given, variances[1], variances[2]))
-    rest = (1 - with_score**2) * (1 - with_other**2)
-    partial = np.divide(
-        plain - with_score * with_other,
-        np.sqrt(np.maximum(rest, 0)),
-        out=np.full(plain.shape, np.nan),
-        where=rest > 1e-9,
+    partial = _partial(
+        plain,
+        correlation(score, given, variances[0], variances[2]),
+        correlation(other, given, variances[1], variances[2]),
     )
     found = {}
     for name, drawn_values in (("ci", plain), ("partial", partial)):

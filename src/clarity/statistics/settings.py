@@ -40,6 +40,25 @@ class Metric:
     family: str | None = None
 
 
+def categories_of(metrics: Mapping[str, MetricInfo]) -> list[str]:
+    """Return the categories of the metrics that have a direction, in order."""
+    directed = [info for info in metrics.values() if info.direction != "none"]
+    return list(dict.fromkeys(info.category for info in directed))
+
+
+class Setting(Protocol):
+    """What may be one setting of an entry of the config."""
+
+    @property
+    def family(self) -> str | None:
+        """The entry, if any."""
+
+
+def families_of(metrics: Mapping[str, Setting]) -> dict[str, str]:
+    """Return, of the metrics that are a setting of an entry, the entry's name."""
+    return {name: known.family for name, known in metrics.items() if known.family is not None}
+
+
 @dataclass(frozen=True)
 class Family:
     """Hypotheses that were named in advance, and whose p values are adjusted together.

@@ -14,6 +14,7 @@ from scipy import stats
 
 from clarity.statistics.agreement import kendall_w
 from clarity.statistics.responses import NO_FAMILIES
+from clarity.statistics.units import oriented
 
 #: What is changed while all else stays.
 SEEDS, METHODS, SETTINGS = "seeds", "methods", "settings"
@@ -57,9 +58,7 @@ def stability_table(
         do not count. `flips_verdicts` is the share of the pairs with two verdicts, better or worse,
         in which they are opposite.
     """
-    own = runs[(runs["direction"] != "none") & ~runs["method"].isin(list(controls))]
-    sign = np.where(own["direction"] == "higher", 1.0, -1.0)
-    own = own.assign(score=sign * own["paired_mean"])
+    own = oriented(runs, controls)
     axes_of = ["dataset", "method", "metric", "category", "loss"]
     over_seeds = own.groupby(axes_of, sort=False)["score"].mean().reset_index()
     told = comparisons[comparisons["baseline"] == baseline]

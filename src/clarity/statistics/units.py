@@ -7,6 +7,8 @@ what images differ by". It does not shrink or grow with the number of runs, and 
 certainty. The deviation between runs is not taken, since it is what one averages away.
 """
 
+from collections.abc import Collection
+
 import numpy as np
 import pandas as pd
 
@@ -41,8 +43,23 @@ def units(runs: pd.DataFrame, baseline: str, settings: Settings) -> "pd.Series[f
     return unit
 
 
+def oriented(runs: pd.DataFrame, controls: Collection[str] = ()) -> pd.DataFrame:
+    """Return the rows of metrics that have a direction, with `score`, higher being better.
+
+    Args:
+        runs: the table of that name.
+        controls: methods that do not count.
+
+    Returns:
+        `score` is `paired_mean`, its sign turned where lower is better.
+    """
+    rows = runs[(runs["direction"] != "none") & ~runs["method"].isin(list(controls))]
+    sign = np.where(rows["direction"] == "higher", 1.0, -1.0)
+    return rows.assign(score=sign * rows["paired_mean"])
+
+
 def on_one_scale(runs: pd.DataFrame, baseline: str, settings: Settings) -> pd.DataFrame:
-    """Add the column `z`: how far a run lies from its block's mean, higher being better.
+    """Add `score` (see `oriented`) and `z`: how far a run lies from its block's mean.
 
     Args:
         runs: the table of that name.
@@ -50,14 +67,12 @@ def on_one_scale(runs: pd.DataFrame, baseline: str, settings: Settings) -> pd.Da
         settings: see `units`.
 
     Returns:
-        The rows of metrics that have a direction, with `z`: the run's `paired_mean` minus the mean
-        over losses of the mean over seeds within (dataset, method, metric), in units of `units`,
-        its sign turned where lower is better. NaN where there is no score or no unit.
+        The rows of metrics that have a direction. `z` is the run's score minus the mean over losses
+        of the mean over seeds within (dataset, method, metric), in units of `units`, so higher is
+        better. NaN where there is no score or no unit.
     """
-    directed = runs[runs["direction"] != "none"]
-    over_seeds = directed.groupby([*BLOCK, "loss"], observed=True)["paired_mean"].mean()
+    directed = oriented(runs)
+    over_seeds = directed.groupby([*BLOCK, "loss"], observed=True)["score"].mean()
     centre = over_seeds.groupby(BLOCK, observed=True).mean().rename("centre")
     joined = directed.join(centre, on=BLOCK).join(units(directed, baseline, settings), on=BLOCK)
-    sign = np.where(joined["direction"] == "higher", 1.0, -1.0)
-    z = sign * (joined["paired_mean"] - joined["centre"]) / joined["unit"]
-    return directed.assign(z=z)
+    return directed.assign(z=(joined["score"] - joined["centre"]) / joined["unit"])
