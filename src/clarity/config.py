@@ -177,6 +177,11 @@ class Config(Section):
         """The categories of the metrics that have a direction, in order."""
         return categories_of(self.metric_infos())
 
+    @property
+    def families(self) -> list[str]:
+        """The entries of the metrics that have settings, in order."""
+        return list(dict.fromkeys(self.settings_of.values()))
+
     def metric_infos(self) -> dict[str, registry.MetricInfo]:
         """Return what is known of each metric, by recipe name."""
         return {name: registry.info(recipe) for name, recipe in self.metrics.items()}

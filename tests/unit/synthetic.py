@@ -85,6 +85,10 @@ class Synthetic:
         return list(dict.fromkeys(metric.category for metric in self.metrics.values()))
 
     @property
+    def families(self) -> list[str]:
+        return []
+
+    @property
     def grid(self) -> Grid:
         return Grid(self.datasets, self.losses, self.seeds, self.methods)
 

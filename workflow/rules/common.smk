@@ -59,6 +59,7 @@ SHOWN = {
         for name, known in CONFIG.metric_infos().items()
     },
     "baseline": CONFIG.statistics.baseline,
+    "families": CONFIG.families,
     "controls": CONFIG.controls,
 }
 
@@ -91,6 +92,13 @@ def runs(name):
     return [f"{RESULTS}/{run.folder}/{name}" for run in CONFIG.grid.runs()]
 
 
+def shown_cells(name):
+    """Return the file `name` of every cell of the first seed, which the report lets one look at."""
+    grid = CONFIG.grid
+    shown = [cell for cell in grid.cells() if cell.run.seed == grid.seeds[0]]
+    return [f"{RESULTS}/{cell.folder}/{name}" for cell in shown]
+
+
 def evaluation_sets():
     """Return the evaluation set of every dataset."""
     return [f"{RESULTS}/dataset={name}/evaluation.safetensors" for name in CONFIG.datasets]
@@ -116,5 +124,5 @@ def in_report(files, kind, category):
 
 def figures():
     """Return every figure, as SVG and as PNG."""
-    names = figure_names(list(CONFIG.datasets), list(CONFIG.metrics), CONFIG.categories)
+    names = figure_names(CONFIG.datasets, CONFIG.metrics, CONFIG.categories, CONFIG.families)
     return [f"{RESULTS}/figures/{name}" for name in names]

@@ -33,6 +33,10 @@ rule report:
         tables(),
         figures(),
         runs("manifest.json"),
+        runs("predictions.parquet"),
+        shown_cells("attributions.safetensors"),
+        shown_cells("scores.parquet"),
+        evaluation_sets(),
     output:
         report(
             f"{RESULTS}/report.html",

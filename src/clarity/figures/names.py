@@ -14,8 +14,11 @@ DATASET_KINDS = ("gallery", "training", "embeddings", "measures", "heatmap", "cu
 #: The kind of figure of which there is one a metric.
 METRIC_KIND = "effects"
 
-#: The kind of which there is one a category of metrics that have a direction.
-CATEGORY_KIND = "ranks"
+#: Kinds of which there is one a category of metrics that have a direction.
+CATEGORY_KINDS = ("ranks", "specifications")
+
+#: The kind of which there is one a family of settings of a metric.
+FAMILY_KIND = "settings"
 
 #: Kinds of which there is one a grid.
 GRID_KINDS = ("forest", "separation")
@@ -27,20 +30,27 @@ def stem(kind: str, name: str = "") -> str:
 
 
 def figure_stems(
-    datasets: Iterable[str], metrics: Iterable[str], categories: Iterable[str]
+    datasets: Iterable[str],
+    metrics: Iterable[str],
+    categories: Iterable[str],
+    families: Iterable[str],
 ) -> list[str]:
     """Return the file name, without its type, of every figure of a grid."""
     return [
         *(stem(kind, name) for name in datasets for kind in DATASET_KINDS),
         *(stem(METRIC_KIND, name) for name in metrics),
-        *(stem(CATEGORY_KIND, name) for name in categories),
+        *(stem(kind, name) for name in categories for kind in CATEGORY_KINDS),
+        *(stem(FAMILY_KIND, name) for name in families),
         *GRID_KINDS,
     ]
 
 
 def figure_names(
-    datasets: Iterable[str], metrics: Iterable[str], categories: Iterable[str]
+    datasets: Iterable[str],
+    metrics: Iterable[str],
+    categories: Iterable[str],
+    families: Iterable[str],
 ) -> list[str]:
     """Return the file name of every figure of a grid, one a format."""
-    stems = figure_stems(datasets, metrics, categories)
+    stems = figure_stems(datasets, metrics, categories, families)
     return [f"{figure}.{suffix}" for figure in stems for suffix in FORMATS]

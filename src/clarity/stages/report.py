@@ -16,6 +16,7 @@ def report_grid(
     config: Mapping[str, Any],
     metrics: Mapping[str, Mapping[str, Any]],
     baseline: str,
+    families: Sequence[str],
     controls: Sequence[str],
 ) -> None:
     """Write the report of a grid to ``out``; the arguments are those of `build_report`.
@@ -30,5 +31,6 @@ def report_grid(
         grid=grid,
         metrics=metrics,
         baseline=baseline,
+        families=families,
         controls=controls,
     )

@@ -43,6 +43,7 @@ from clarity.tables.load import (
     load_models,
 )
 from clarity.tables.measures import GROUPS, is_single_severity, place
+from clarity.tables.run_times import run_times
 
 #: The reasons of scores that are none because the map had nothing to judge, and because that of the
 #: foil had.
@@ -144,6 +145,7 @@ def build_tables(
         "models-summary": models_summary_table(models, measures),
         "models-comparisons": models_comparisons_table(measures, grid, baseline, settings),
         "coverage": _together([part.coverage for part in parts], grid, metrics),
+        "run-times": run_times(root, grid),
         "missing": _missing_table(missing, grid),
     }
 

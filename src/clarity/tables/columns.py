@@ -41,6 +41,9 @@ PURPOSES = {
     "models-comparisons": "Two losses by the measures of their models, paired by seed: one row for "
     "each dataset, measure and pair of losses. One number a training run.",
     "coverage": "How many scores are numbers: one row for each dataset, method and metric.",
+    "run-times": "What was spent: one row for each dataset and loss that was trained, method that "
+    "explained, and method and metric that was evaluated. The one table that is not the same "
+    "when a grid is computed again; what left no record has no row.",
     "missing": "Files that could not be read, and so are in no other table: one row a file.",
 }
 
@@ -394,6 +397,21 @@ COLUMNS: dict[str, dict[str, str]] = {
         "unavailable": "share without a map to score",
         "reason": "the commonest reason of scores that are not ok; empty if all are",
         "n_reason": "number of scores with this reason",
+    },
+    "run-times": {
+        "stage": "training, attribution or evaluation",
+        "dataset": _AXES["dataset"],
+        "loss": _AXES["loss"] + "; empty: the mean is over all",
+        "method": _AXES["method"] + "; empty for training",
+        "metric": _AXES["metric"] + "; empty for training and attribution",
+        "n_runs": "number of training runs that left a record",
+        "images": "images of a run, mean over runs: seen in training, explained or scored",
+        "seconds": "seconds of a run, mean over runs; training includes heads and predictions",
+        "sd": "standard deviation of the seconds over runs (n - 1); empty with a single one",
+        "ms_per_image": "milliseconds an image, mean over runs",
+        "forward_per_image": "images that the model classified for each image scored",
+        "explained_per_image": "maps that were computed anew for each image scored",
+        "bytes_per_image": "bytes of the stored maps for each image, all classes together",
     },
     "missing": {
         **{axis: _AXES[axis] for axis in ("dataset", "loss", "seed")},

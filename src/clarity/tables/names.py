@@ -20,6 +20,7 @@ TABLES = (
     "models-summary",
     "models-comparisons",
     "coverage",
+    "run-times",
     "missing",
 )
 

@@ -1,0 +1,34 @@
+"""Packing: owns how data lie in the page: compressed, as text, and only unpacked when looked at.
+
+A browser reads a page of 20 MB of text in a moment, but not one of a million elements. `unpack.js`
+is the other side.
+"""
+
+import base64
+import gzip
+import json
+from typing import Any
+
+#: Significant digits of a number in the page; the tables beside it have them all.
+DIGITS = 6
+
+
+def pack(data: bytes) -> str:
+    """Return ``data`` compressed by gzip, as base64: the same bytes give the same text."""
+    return base64.b64encode(gzip.compress(data, mtime=0)).decode()
+
+
+def pack_json(value: Any) -> str:
+    """Return a JSON-able value without numbers that are not finite, packed.
+
+    Raises:
+        ValueError: if a number is not finite: no reader would take it.
+    """
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return pack(text.encode())
+
+
+def rounded(value: float) -> float | None:
+    """Return a number with `DIGITS` significant digits, or None if it is not finite."""
+    short = float(f"{value:.{DIGITS}g}")
+    return short if abs(short) < float("inf") else None
