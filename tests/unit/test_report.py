@@ -2,7 +2,6 @@
 
 import base64
 import gzip
-import io
 import json
 import re
 import subprocess
@@ -20,10 +19,10 @@ from PIL import Image
 from synthetic import METRICS, Synthetic
 
 from clarity import storage
-from clarity.figures.names import figure_stems
+from clarity.figures.names import figures, stem
 from clarity.report import findings
-from clarity.report.data_tables import COMPARISON_COLUMNS
 from clarity.report.build import DATA_TABLES, build_report
+from clarity.report.data_tables import COMPARISON_COLUMNS
 
 SVG = "http://www.w3.org/2000/svg"
 VOID = {"meta", "link", "img", "input", "br"}
@@ -97,9 +96,7 @@ class Page(HTMLParser):
         for head, values in zip(heads, json.loads(self.unpacked(f"data-{table}")), strict=True):
             kind, name = head.attributes["data-kind"], head.text.strip()
             if kind == "interval":
-                found["ci_low"], found["ci_high"] = (
-                    np.array(end, dtype=float) for end in values
-                )
+                found["ci_low"], found["ci_high"] = (np.array(end, dtype=float) for end in values)
             elif kind in ("text", "verdict"):
                 found[name] = [values["levels"][code] for code in values["codes"]]
             else:
@@ -131,18 +128,21 @@ def build(results: Synthetic, out: Path, **changes) -> Page:
 
 
 def stems(results: Synthetic) -> list[str]:
-    return figure_stems(
-        results.datasets, results.metrics, results.categories, results.families
-    )
+    return [
+        stem(*figure)
+        for figure in figures(
+            results.datasets, results.metrics, results.categories, results.families
+        )
+    ]
 
 
 def draw_placeholders(results: Synthetic) -> None:
     """Write a small file for every figure: what is in them is not the report's business."""
     folder = results.root / "figures"
-    for stem in stems(results):
-        vector = f'<svg width="144pt" height="72pt" xmlns="{SVG}"><title>{stem}</title></svg>'
-        storage.write_text(folder / f"{stem}.svg", vector)
-        Image.new("RGB", (40, 20)).save(folder / f"{stem}.png")
+    for name in stems(results):
+        vector = f'<svg width="144pt" height="72pt" xmlns="{SVG}"><title>{name}</title></svg>'
+        storage.write_text(folder / f"{name}.svg", vector)
+        Image.new("RGB", (40, 20)).save(folder / f"{name}.png")
 
 
 @pytest.fixture(scope="module")
@@ -189,18 +189,18 @@ def test_the_page_loads_nothing_from_elsewhere(page, results):
 def test_every_figure_is_in_the_page_with_words_for_those_who_do_not_see_it(page, results):
     shown = {element.attributes["id"]: element for element in page.all("figure")}
     assert sorted(shown) == sorted(stems(results))
-    for stem, figure in shown.items():
+    for name, figure in shown.items():
         (image,) = figure.find("img")
         suffix, kind, size = (
             ("png", "image/png", ("40", "20"))
-            if stem.startswith("gallery")
+            if name.startswith("gallery")
             else ("svg", "image/svg+xml", ("192", "96"))
         )
         assert image.attributes["data-kind"] == kind
         assert (image.attributes["width"], image.attributes["height"]) == size
-        file = results.root / f"figures/{stem}.{suffix}"
+        file = results.root / f"figures/{name}.{suffix}"
         assert page.unpacked(image.attributes["data-packed"]) == file.read_bytes()
-        assert stem.partition("-")[2] in image.attributes["alt"]
+        assert name.partition("-")[2] in image.attributes["alt"]
         (caption,) = figure.find("figcaption")
         assert len(caption.text) > 40
 

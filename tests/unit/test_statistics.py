@@ -12,7 +12,12 @@ from statsmodels.stats.multitest import multipletests
 
 from clarity.statistics.blocks import ABSENT, NAN, OK, Block, complete
 from clarity.statistics.comparisons import COLUMNS, compare, judge, loss_pairs, run_means
-from clarity.statistics.resampling import crossed_bootstrap, percentile_interval
+from clarity.statistics.resampling import (
+    crossed_bootstrap,
+    jackknife_interval,
+    percentile_interval,
+    without_each,
+)
 from clarity.statistics.settings import Family, Settings
 from clarity.statistics.significance import (
     EXACT_RUNS,
@@ -480,3 +485,29 @@ def test_what_is_missing_is_counted_in_the_row():
     row = compared(values).iloc[0]
     assert (row["n_runs"], row["n_missing"]) == (3, 1)
     assert (row["n_images"], row["n_unpaired"]) == (15 + 40, 5 + 20)
+
+
+# The jackknife
+
+
+@pytest.mark.parametrize("confidence", [0.9, 0.95])
+def test_the_jackknife_of_a_mean_is_its_classical_interval(confidence):
+    values = np.random.default_rng(0).normal(size=(7, 2))
+    left_out = values[without_each(7)].mean(axis=1)
+    low, high = jackknife_interval(values.mean(axis=0), left_out, confidence)
+    for column in range(2):
+        mean, error = values[:, column].mean(), stats.sem(values[:, column])
+        expected = stats.t.interval(confidence, 6, mean, error)
+        assert (low[column], high[column]) == pytest.approx(expected)
+
+
+def test_the_jackknife_says_nothing_where_one_block_carries_the_estimate():
+    low, high = jackknife_interval(np.array(0.3), np.array([0.1, np.nan, 0.2]), 0.95)
+    assert np.isnan([low, high]).all()
+    low, high = jackknife_interval(np.array([0.3]), np.array([[0.1]]), 0.95)
+    assert np.isnan([low, high]).all()
+
+
+def test_each_block_is_left_out_once():
+    kept = without_each(4)
+    assert [set(range(4)) - set(row) for row in kept.tolist()] == [{0}, {1}, {2}, {3}]

@@ -15,6 +15,8 @@ rule figures:
         f"{RESULTS}/logs/figures.log",
     conda:
         "../envs/clarity.yaml"
+    # Processes that draw; no part of the result.
+    threads: 4
     resources:
         mem_mb=lambda w, attempt: 3000 * attempt,
         runtime=lambda w, attempt: 30 * attempt,

@@ -12,5 +12,6 @@ draw_grid(
     Path(snakemake.params.root),
     Path(snakemake.params.folder),
     grid=Grid(**snakemake.params.axes),
+    workers=snakemake.threads,
     **snakemake.params.compared,
 )

@@ -13,6 +13,7 @@ import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
+from matplotlib.patches import Patch, Rectangle
 from matplotlib.ticker import MaxNLocator
 from matplotlib.transforms import blended_transform_factory
 
@@ -22,6 +23,8 @@ from clarity.figures.words import span
 #: Verdicts whose markers are filled; that of equivalence is filled with grey.
 SIGNIFICANT = ("better", "worse", "different")
 EQUIVALENT = "equivalent"
+#: Of the differences that are too small to be of interest.
+MARGIN_COLOUR = "#e6ecf0"
 
 # Lengths in inches.
 LOSS_STEP, METHOD_GAP, CONTROL_GAP = 0.17, 0.13, 0.2
@@ -65,11 +68,13 @@ def effects(
     methods: Sequence[str],
     controls: Sequence[str],
     baseline: str,
+    confidence: float,
 ) -> Figure:
     """Draw the difference of each loss to the baseline, with its interval: a panel a dataset.
 
     A large marker is the mean difference over runs, filled where the verdict is one; small dots
-    are runs. Methods are rows; controls stand apart below.
+    are runs. Methods are rows; controls stand apart below. A band is as wide as the smallest
+    difference of interest.
 
     Args:
         comparisons: the table of that name.
@@ -80,6 +85,7 @@ def effects(
         methods: rows from the top, in order; controls are moved to the end.
         controls: which of the methods look at neither model nor class.
         baseline: the loss that the others are compared with.
+        confidence: of the intervals.
     """
     rows = comparisons[(comparisons["metric"] == metric) & (comparisons["baseline"] == baseline)]
     dots = runs[runs["metric"] == metric]
@@ -116,9 +122,9 @@ def effects(
     figure.suptitle(title, fontsize=style.BASE_SIZE + 1, x=0.01, ha="left")
     if others:
         figure.legend(
-            handles=legend_keys({loss: looks[loss] for loss in others}),
+            handles=legend_keys({loss: looks[loss] for loss in others}, confidence, margin=True),
             loc="outside lower center",
-            ncols=min(len(others) + 5, 7),
+            ncols=min(len(others) + 6, 5),
             handletextpad=0.5,
             columnspacing=1.4,
         )
@@ -219,10 +225,19 @@ def draw_difference(
     look: style.LossStyle,
     alpha: float = 1.0,
 ) -> None:
-    """Draw one row of comparisons at the height ``y``: runs, interval and mean, or "no data"."""
+    """Draw one row of comparisons at the height ``y``: runs, interval and mean, or "no data".
+
+    Where the row has a margin, the smallest difference of interest, a band shows it.
+    """
     if not np.isfinite(row["difference"]):
         no_data(axes, y, "unavailable: no data")
         return
+    margin = float(row.get("margin", np.nan))
+    if np.isfinite(margin):
+        # An artist, not a patch: a margin wider than all differences does not widen the axis.
+        corner = (-margin, y - LOSS_STEP / 2)
+        band = Rectangle(corner, 2 * margin, LOSS_STEP, color=MARGIN_COLOUR, lw=0, zorder=0.5)
+        axes.add_artist(band)
     axes.plot(
         runs,
         np.full(len(runs), y + DOTS_BELOW),
@@ -249,7 +264,7 @@ def draw_difference(
         y,
         marker=look.marker,
         markersize=4.6,
-        markerfacecolor=_face(str(row["verdict"]), look),
+        markerfacecolor=face(str(row["verdict"]), look),
         markeredgecolor=look.colour,
         markeredgewidth=1.0,
         alpha=alpha,
@@ -257,7 +272,7 @@ def draw_difference(
     )
 
 
-def _face(verdict: str, look: style.LossStyle) -> str:
+def face(verdict: str, look: style.LossStyle) -> str:
     """Return the colour that fills the marker of a mean."""
     if verdict in SIGNIFICANT:
         return look.colour
@@ -300,8 +315,21 @@ def mark_direction(axes: Axes, direction: str) -> None:
     )
 
 
-def legend_keys(looks: Mapping[str, style.LossStyle]) -> list[Line2D]:
-    """Return the legend: the losses, then the meaning of the signs."""
+def legend_keys(
+    looks: Mapping[str, style.LossStyle],
+    confidence: float,
+    *,
+    runs: bool = True,
+    margin: bool = False,
+) -> list[Line2D | Patch]:
+    """Return the legend: the losses, then the meaning of the signs.
+
+    Args:
+        looks: of the losses.
+        confidence: of the intervals.
+        runs: whether single runs are drawn.
+        margin: whether the smallest difference of interest is.
+    """
 
     def key(label: str, **look: Any) -> Line2D:
         return Line2D([], [], label=label, **{"linestyle": "", "color": style.MUTED, **look})
@@ -320,6 +348,7 @@ def legend_keys(looks: Mapping[str, style.LossStyle]) -> list[Line2D]:
         key("better, worse or different", marker="o", markersize=4.6),
         key("equivalent", marker="o", markersize=4.6, markerfacecolor=style.FAINT),
         key("inconclusive", marker="o", markersize=4.6, markerfacecolor="white"),
-        key("one run", marker="o", markersize=2.2),
-        key("interval", linestyle="-", lw=1.1),
+        *([key("one run", marker="o", markersize=2.2)] if runs else []),
+        key(style.interval_words(confidence), linestyle="-", lw=1.1),
+        *([Patch(color=MARGIN_COLOUR, label="below the smallest of interest")] if margin else []),
     ]

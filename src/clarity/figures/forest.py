@@ -12,9 +12,15 @@ from matplotlib.ticker import MaxNLocator
 
 from clarity.figures import style
 from clarity.figures.effects import mark_direction
+from clarity.figures.standardised import UNIT
+from clarity.figures.words import span
 
 # Lengths in inches.
-ROW, GAP, ABOVE, BELOW, NAMES = 0.165, 0.11, 0.5, 0.62, 1.55
+ROW, GAP, TITLE, ABOVE, AXIS, LEGEND, NAMES = 0.165, 0.11, 0.28, 0.26, 0.4, 0.24, 1.6
+#: Losses side by side.
+COLUMNS = 4
+#: Characters of a name on the left.
+LONGEST = 27
 #: The estimates of a row: their columns' suffix, how far below its middle they lie, their fill.
 ESTIMATES = (("", -0.03, True), ("_given_accuracy", 0.04, False))
 
@@ -26,6 +32,7 @@ def forest(
     losses: Sequence[str],
     baseline: str,
     verdict: Collection[str],
+    confidence: float,
 ) -> Figure:
     """Draw the estimates of the mixed models with and without accuracy: a column a loss.
 
@@ -34,23 +41,29 @@ def forest(
         losses: in order.
         baseline: the loss that the others are compared with.
         verdict: the metrics that may carry the verdict on contrastivity; they are marked.
+        confidence: of the intervals.
     """
     others = [loss for loss in losses if loss != baseline]
+    places, categories, height = _places(mixed)
     rows = mixed[mixed["estimate"].notna()]
-    places, categories, height = _places(rows)
-    if not places or not others:
+    if rows.empty or not others:
         reason = "no metric with a model" if others else "nothing to compare with"
         return style.only_reason(reason)
     looks = style.loss_styles(losses, baseline)
-    total = height + ABOVE + BELOW
+    columns = min(COLUMNS, len(others))
+    lines = -(-len(others) // columns)
+    line_height = ABOVE + height + AXIS
+    total = TITLE + lines * line_height + LEGEND
     figure = Figure(figsize=(style.PAGE_WIDTH, total))
-    width = (style.PAGE_WIDTH - NAMES - 0.1) / len(others)
+    width = (style.PAGE_WIDTH - NAMES - 0.1) / columns
     shared: Axes | None = None
-    for column, loss in enumerate(others):
+    for place, loss in enumerate(others):
+        line, column = divmod(place, columns)
+        bottom = 1 - (TITLE + line * line_height + ABOVE + height) / total
         axes = figure.add_axes(
             (
                 (NAMES + column * width) / style.PAGE_WIDTH,
-                BELOW / total,
+                bottom,
                 (width - 0.12) / style.PAGE_WIDTH,
                 height / total,
             ),
@@ -59,16 +72,22 @@ def forest(
         shared = shared or axes
         axes.set_ylim(height, 0)
         axes.axvline(0, color=style.INK, lw=0.8, zorder=1)
-        mine = rows[rows["loss"] == loss]
-        for row in mine.to_dict("records"):
-            key = str(row["scope"]), str(row["name"])
-            if key in places:
-                _draw(axes, row, places[key], looks[loss])
-        axes.set_title(loss, loc="left", color=looks[loss].colour)
+        mine = {(r["scope"], r["name"]): r for r in mixed[mixed["loss"] == loss].to_dict("records")}
+        for key, y in places.items():
+            row = mine.get(key)
+            if row is None or not np.isfinite(row["estimate"]):
+                _no_estimate(axes, y, "" if row is None else str(row["note"]))
+            else:
+                _draw(axes, row, y, looks[loss])
+        title = style.shortened(loss, int(width / 0.08))
+        axes.set_title(title, loc="left", color=looks[loss].colour)
         axes.set_yticks(list(places.values()), [])
         if column == 0:
             labels = axes.set_yticklabels(
-                [name + (" *" if name in verdict else "") for _, name in places]
+                [
+                    style.shortened(name, LONGEST) + (" *" if name in verdict else "")
+                    for _, name in places
+                ]
             )
             for label, (scope, _) in zip(labels, places, strict=True):
                 label.set_fontweight("normal" if scope == "metric" else "bold")
@@ -78,10 +97,9 @@ def forest(
             axes.axhline(top, color=style.FAINT, lw=0.6, zorder=0)
         axes.xaxis.set_major_locator(MaxNLocator(5))
         axes.margins(x=0.06)
-        axes.set_xlabel("SD between images", fontsize=style.SMALL_SIZE, loc="left")
+        axes.set_xlabel(UNIT, fontsize=style.SMALL_SIZE, loc="left")
         mark_direction(axes, "higher")
-    blocks = sorted(set(rows["n_blocks"]))
-    told = f"{blocks[0]}" if len(blocks) == 1 else f"{blocks[0]} to {blocks[-1]}"
+    told = span(rows["n_blocks"])
     figure.suptitle(
         f"Difference to {baseline} across the grid ({told} blocks of dataset and seed)",
         fontsize=style.BASE_SIZE + 1,
@@ -91,9 +109,9 @@ def forest(
         va="top",
     )
     figure.legend(
-        handles=_legend(bool(set(rows["name"]) & set(verdict))),
+        handles=_legend(bool(set(rows["name"]) & set(verdict)), confidence),
         loc="lower center",
-        ncols=4,
+        ncols=5,
         bbox_to_anchor=(0.5, 0.0),
         handletextpad=0.4,
         columnspacing=1.2,
@@ -132,6 +150,18 @@ def _places(
     return places, categories, y
 
 
+def _no_estimate(axes: Axes, y: float, note: str) -> None:
+    """Write why a row is empty, where there is room."""
+    axes.annotate(
+        style.shortened(f"no estimate: {note}" if note else "no estimate", 40),
+        (0.0, y),
+        xycoords=("axes fraction", "data"),
+        va="center",
+        fontsize=style.TINY_SIZE - 0.5,
+        color=style.MUTED,
+    )
+
+
 def _draw(axes: Axes, row: Mapping[Hashable, Any], y: float, look: style.LossStyle) -> None:
     whole = row["scope"] != "metric"
     for suffix, below, filled in ESTIMATES:
@@ -161,7 +191,7 @@ def _draw(axes: Axes, row: Mapping[Hashable, Any], y: float, look: style.LossSty
         )
 
 
-def _legend(any_verdict: bool) -> list[Line2D]:
+def _legend(any_verdict: bool, confidence: float) -> list[Line2D]:
     def key(label: str, marker: str, face: str) -> Line2D:
         return Line2D(
             [],
@@ -181,4 +211,5 @@ def _legend(any_verdict: bool) -> list[Line2D]:
     ]
     if any_verdict:
         handles.append(key("noise cannot win it", "*", style.MUTED))
-    return handles
+    words = style.interval_words(confidence)
+    return [*handles, Line2D([], [], label=words, color=style.MUTED, lw=1.1)]

@@ -36,6 +36,7 @@ def measures(
     dataset: str,
     losses: Sequence[str],
     baseline: str,
+    confidence: float,
 ) -> Figure:
     """Draw the difference of each loss to the baseline by every measure of models.
 
@@ -49,6 +50,7 @@ def measures(
         dataset: whose models.
         losses: in order.
         baseline: the loss that the others are compared with.
+        confidence: of the intervals.
     """
     rows = comparisons[(comparisons["dataset"] == dataset) & (comparisons["baseline"] == baseline)]
     rows = rows[~rows["measure"].map(is_single_severity).astype(bool)]
@@ -87,7 +89,7 @@ def measures(
     title = f"{dataset}: models, difference to {baseline} (n: {span(runs)} runs)"
     figure.suptitle(title, fontsize=style.BASE_SIZE + 1, x=0.01, ha="left")
     figure.legend(
-        handles=legend_keys(looks),
+        handles=legend_keys(looks, confidence),
         loc="outside lower center",
         ncols=min(len(others) + 5, 7),
         handletextpad=0.5,

@@ -29,19 +29,19 @@ def stem(kind: str, name: str = "") -> str:
     return f"{kind}-{name}" if name else kind
 
 
-def figure_stems(
+def figures(
     datasets: Iterable[str],
     metrics: Iterable[str],
     categories: Iterable[str],
     families: Iterable[str],
-) -> list[str]:
-    """Return the file name, without its type, of every figure of a grid."""
+) -> list[tuple[str, str]]:
+    """Return kind and name of every figure of a grid; those of the grid as a whole have no name."""
     return [
-        *(stem(kind, name) for name in datasets for kind in DATASET_KINDS),
-        *(stem(METRIC_KIND, name) for name in metrics),
-        *(stem(kind, name) for name in categories for kind in CATEGORY_KINDS),
-        *(stem(FAMILY_KIND, name) for name in families),
-        *GRID_KINDS,
+        *((kind, name) for name in datasets for kind in DATASET_KINDS),
+        *((METRIC_KIND, name) for name in metrics),
+        *((kind, name) for name in categories for kind in CATEGORY_KINDS),
+        *((FAMILY_KIND, name) for name in families),
+        *((kind, "") for kind in GRID_KINDS),
     ]
 
 
@@ -52,5 +52,5 @@ def figure_names(
     families: Iterable[str],
 ) -> list[str]:
     """Return the file name of every figure of a grid, one a format."""
-    stems = figure_stems(datasets, metrics, categories, families)
+    stems = [stem(*figure) for figure in figures(datasets, metrics, categories, families)]
     return [f"{figure}.{suffix}" for figure in stems for suffix in FORMATS]

@@ -5,7 +5,6 @@ losses lie at their mean ranks, and a bar joins those that Nemenyi's test does n
 """
 
 import math
-import textwrap
 from collections.abc import Mapping, Sequence
 
 import pandas as pd
@@ -15,11 +14,12 @@ from matplotlib.figure import Figure
 from clarity.figures import style
 
 # Lengths in inches.
-ROW, AXIS, TITLE, BAR_GAP, PANEL_GAP, LEGEND = 0.15, 0.3, 0.2, 0.07, 0.16, 0.3
+ROW, AXIS, TITLE, BAR_GAP, PANEL_GAP, LEGEND = 0.15, 0.3, 0.3, 0.07, 0.16, 0.3
 COLUMNS = 2
-CHARACTER, NUMBER = 0.056, 0.42
+CHARACTER, NAME_CHARACTER, NUMBER = 0.056, 0.078, 0.42
 #: How far beyond the axis a name begins, as a share of it; and its longest.
 STUB, LONGEST = 0.06, 18
+INCOMPLETE = "no block with every loss"
 #: The scopes in the order of the panels; what the whole category says comes before its metrics.
 SCOPES = ("verdict", "category", "metric")
 
@@ -42,12 +42,11 @@ def ranks(table: pd.DataFrame, *, category: str, losses: Sequence[str], baseline
         # Of a category with one metric, the metric says it all.
         if scope != "category" or rows.loc[rows["scope"] == "metric", "name"].nunique() > 1
     ]
-    drawn = [panel for panel in panels if panel[2]["n_blocks"].max() > 0]
-    if len(losses) < 3 or not drawn:
-        reason = "ranks need three losses" if len(losses) < 3 else "no block with every loss"
+    if len(losses) < 3 or not any(_whole(group) for _, _, group in panels):
+        reason = "ranks need three losses" if len(losses) < 3 else INCOMPLETE
         return style.only_reason(reason)
     looks = style.loss_styles(losses, baseline)
-    heights = [_height(group) for _, _, group in drawn]
+    heights = [_height(group) for _, _, group in panels]
     lines = [heights[at : at + COLUMNS] for at in range(0, len(heights), COLUMNS)]
     total = sum(max(line) for line in lines) + PANEL_GAP * len(lines) + LEGEND
     figure = Figure(figsize=(style.PAGE_WIDTH, total))
@@ -55,7 +54,7 @@ def ranks(table: pd.DataFrame, *, category: str, losses: Sequence[str], baseline
     width = (style.PAGE_WIDTH - 2 * left - gap) / COLUMNS
     top = 0.04
     for line, tallest in enumerate(map(max, lines)):
-        for column, (_, name, group) in enumerate(drawn[line * COLUMNS : (line + 1) * COLUMNS]):
+        for column, (_, name, group) in enumerate(panels[line * COLUMNS : (line + 1) * COLUMNS]):
             height = _height(group)
             axes = figure.add_axes(
                 (
@@ -88,7 +87,14 @@ def cliques(means: Sequence[float], difference: float) -> list[tuple[int, int]]:
     return found
 
 
+def _whole(group: pd.DataFrame) -> bool:
+    """Whether there is a block with every loss, so that there are ranks."""
+    return bool(group["n_blocks"].max() > 0)
+
+
 def _height(group: pd.DataFrame) -> float:
+    if not _whole(group):
+        return TITLE + AXIS
     means = sorted(group["mean_rank"])
     bars = len(cliques(means, float(group["critical_difference"].iloc[0])))
     return TITLE + AXIS + bars * BAR_GAP + math.ceil(len(means) / 2) * ROW + 0.06
@@ -102,24 +108,34 @@ def _draw(
     height: float,
     looks: Mapping[str, style.LossStyle],
 ) -> None:
+    if not _whole(group):
+        style.empty_panel(axes, f"{name}: {INCOMPLETE}", characters=48)
+        return
     rows = group.sort_values(["mean_rank", "loss"], kind="stable")
     means = rows["mean_rank"].to_list()
     count = len(means)
     difference = float(rows["critical_difference"].iloc[0])
     blocks, p = int(rows["n_blocks"].iloc[0]), float(rows["iman_davenport_p"].iloc[0])
-    names = [textwrap.shorten(loss, LONGEST, placeholder="…") for loss in rows["loss"]]
+    names = [style.shortened(loss, LONGEST) for loss in rows["loss"]]
     # Room on both sides for a name and its number, in units of the axis.
     room = (CHARACTER * max(map(len, names)) + NUMBER) / width
     margin = (room + STUB) * (count - 1) / (1 - 2 * room)
     axes.set(xlim=(1 - margin, count + margin), ylim=(height, 0))
     axes.axis("off")
-    axes.text(1 - margin, 0.02, name, fontweight="bold", va="top", fontsize=style.BASE_SIZE)
+    longest = int(width / NAME_CHARACTER)
+    axes.text(
+        1 - margin,
+        0.02,
+        style.shortened(name, longest),
+        fontweight="bold",
+        va="top",
+        fontsize=style.BASE_SIZE,
+    )
     told = "" if math.isnan(p) else f", p {'< 0.001' if p < 0.001 else f'= {p:.3f}'}"
     axes.text(
-        count + margin,
-        0.02,
+        1 - margin,
+        0.16,
         f"{blocks} blocks{told}",
-        ha="right",
         va="top",
         fontsize=style.TINY_SIZE,
         color=style.MUTED,

@@ -6,12 +6,15 @@ is there and cannot be read stops the stage: it is damaged, and the error says h
 
 import json
 from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
+import joblib
 import numpy as np
 import pandas as pd
 from matplotlib.figure import Figure
+from threadpoolctl import threadpool_limits
 
 from clarity import storage
 from clarity.figures import names, style
@@ -23,10 +26,11 @@ from clarity.figures.gallery import Examples, choose_images, gallery, number_of_
 from clarity.figures.heatmap import heatmap
 from clarity.figures.measures import measures
 from clarity.figures.ranks import ranks
+from clarity.figures.sensitivity import sensitivity
 from clarity.figures.separation import separation
+from clarity.figures.specifications import specifications
 from clarity.figures.training import training
 from clarity.grid import Cell, Grid, Run
-from clarity.statistics.responses import NO_FAMILIES
 from clarity.statistics.settings import MetricInfo, Settings, categories_of
 from clarity.tables.load import PREDICTIONS, read_status
 
@@ -45,40 +49,53 @@ DRAWN = (
     "ranks",
     "mixed-models",
     "separation",
+    "settings",
 )
+#: Fewer figures are drawn by one process.
+FEW_FIGURES = 16
 
 
-def render_all(
-    root: storage.StrPath,
-    out_dir: storage.StrPath,
-    *,
-    datasets: Sequence[str],
-    losses: Sequence[str],
-    seeds: Sequence[int],
-    methods: Sequence[str],
-    metrics: Mapping[str, MetricInfo],
-    baseline: str,
-    controls: Collection[str],
-    settings: Settings,
-    families: Mapping[str, str] = NO_FAMILIES,
-    tables: storage.StrPath | None = None,
-) -> list[Path]:
-    """Draw and write every figure of a grid: those of `clarity.figures.names.figure_names`.
+@dataclass(frozen=True)
+class Shown:
+    """What is drawn: a grid, and how it was compared.
 
-    Args:
+    Attributes:
         root: the results root, with hive folders.
-        out_dir: where the figures go.
-        datasets: names in the order of the config; likewise ``losses``, ``seeds`` and ``methods``.
-            The gallery and the embeddings show the first seed.
-        losses: see ``datasets``.
-        seeds: see ``datasets``.
-        methods: see ``datasets``.
+        tables: the folder of the tables.
+        grid: the axes. The gallery and the embeddings show the first seed.
         metrics: what must be known of each metric, in order.
         baseline: the loss that all others are compared with.
         controls: the methods that look at neither model nor class.
         settings: how scores were compared.
         families: of the metrics that are a setting of something, what they are a setting of.
-        tables: the folder of the tables; ``root``/tables if not given.
+    """
+
+    root: Path
+    tables: Path
+    grid: Grid
+    metrics: Mapping[str, MetricInfo]
+    baseline: str
+    controls: Sequence[str]
+    settings: Settings
+    families: Mapping[str, str]
+
+    def figures(self) -> list[tuple[str, str]]:
+        """Return kind and name of every figure: those of `clarity.figures.names.figure_names`."""
+        return names.figures(
+            self.grid.datasets,
+            self.metrics,
+            categories_of(self.metrics),
+            dict.fromkeys(self.families.values()),
+        )
+
+
+def render_all(shown: Shown, folder: storage.StrPath, *, workers: int = 1) -> list[Path]:
+    """Draw and write every figure of a grid.
+
+    Args:
+        shown: what is drawn.
+        folder: where the figures go.
+        workers: processes that draw; the figures are the same with any number.
 
     Returns:
         The files that were written.
@@ -87,74 +104,90 @@ def render_all(
         clarity.storage.CorruptArtifact: if a table of `DRAWN` is missing, or any file is there and
             cannot be read.
     """
-    source, target = Path(root), Path(out_dir)
-    grid = Grid(datasets, losses, seeds, methods)
-    folder = Path(tables or source / "tables")
-    compared = {name: storage.read_table(folder / f"{name}.parquet") for name in DRAWN}
-    every_cell: dict[str, Any] = {
-        "losses": losses,
-        "methods": methods,
-        "metrics": list(metrics),
-        "controls": controls,
-        "baseline": baseline,
-    }
-    drawers: dict[str, Callable[[str], Figure]] = {
-        "gallery": lambda name: _gallery(source, name, grid, baseline, controls),
-        "training": lambda name: _training(source, name, grid, baseline),
-        "embeddings": lambda name: _embeddings(source, name, grid, baseline),
-        "measures": lambda name: measures(
-            compared["models-comparisons"],
-            compared["models"],
-            dataset=name,
-            losses=losses,
-            baseline=baseline,
-        ),
-        "heatmap": lambda name: heatmap(compared["comparisons"], dataset=name, **every_cell),
-        "curves": lambda name: curves(compared["curves"], dataset=name, **every_cell),
-    }
-    files: list[Path] = []
-    for dataset in datasets:
-        for kind in names.DATASET_KINDS:
-            files += style.save(drawers[kind](dataset), target, names.stem(kind, dataset))
-    runs = run_differences(compared["runs"], baseline)
-    for metric in metrics:
-        figure = effects(
-            compared["comparisons"],
-            runs,
-            metric=metric,
-            datasets=datasets,
-            losses=losses,
-            methods=methods,
-            controls=list(controls),
-            baseline=baseline,
-        )
-        files += style.save(figure, target, names.stem(names.METRIC_KIND, metric))
-    for category in categories_of(metrics):
-        figure = ranks(compared["ranks"], category=category, losses=losses, baseline=baseline)
-        files += style.save(figure, target, names.stem(names.CATEGORY_KIND, category))
-    across = {
-        "forest": forest(
-            compared["mixed-models"],
-            losses=losses,
-            baseline=baseline,
-            verdict=[name for name, info in metrics.items() if info.verdict],
-        ),
-        "separation": separation(
-            compared["separation"],
-            compared["runs"],
-            compared["models"],
-            metrics=metrics,
-            datasets=datasets,
-            losses=losses,
-            controls=controls,
-            baseline=baseline,
-            settings=settings,
-            families=families,
-        ),
-    }
-    for kind in names.GRID_KINDS:
-        files += style.save(across[kind], target, names.stem(kind))
+    wanted = shown.figures()
+    # To start a process takes as long as to draw some figures.
+    shares = 1 if len(wanted) < FEW_FIGURES else workers
+    work = joblib.delayed(_render)
+    # Dealt by turns: figures of a kind take alike, and stand together.
+    done: list[list[Path]] = joblib.Parallel(n_jobs=shares)(
+        work(shown, Path(folder), wanted[share::shares]) for share in range(shares)
+    )
+    return [path for files in done for path in files]
+
+
+def _render(shown: Shown, folder: Path, wanted: Sequence[tuple[str, str]]) -> list[Path]:
+    """Draw and write some of the figures."""
+    # Layouts are solved by matrix products, whose last digits depend on how they are split.
+    with threadpool_limits(1):
+        drawers = _drawers(shown)
+        files: list[Path] = []
+        for kind, name in wanted:
+            files += style.save(drawers[kind](name), folder, names.stem(kind, name))
     return files
+
+
+def _drawers(shown: Shown) -> dict[str, Callable[[str], Figure]]:
+    """Return what draws a figure of each kind, given its name."""
+    tables = {name: storage.read_table(shown.tables / f"{name}.parquet") for name in DRAWN}
+    root, grid = shown.root, shown.grid
+    baseline, controls, metrics = shown.baseline, shown.controls, shown.metrics
+    confidence = shown.settings.confidence
+    runs = run_differences(tables["runs"], baseline)
+    compared: dict[str, Any] = {"losses": grid.losses, "baseline": baseline}
+    every_cell: dict[str, Any] = {**compared, "methods": grid.methods, "controls": controls}
+    every_metric = {**every_cell, "metrics": list(metrics)}
+    every_dataset = {**every_cell, "datasets": grid.datasets}
+    comparisons = tables["comparisons"]
+    return {
+        "gallery": lambda name: _gallery(root, name, grid, baseline, controls),
+        "training": lambda name: _training(root, name, grid, baseline),
+        "embeddings": lambda name: _embeddings(root, name, grid, baseline),
+        "measures": lambda name: measures(
+            tables["models-comparisons"],
+            tables["models"],
+            dataset=name,
+            confidence=confidence,
+            **compared,
+        ),
+        "heatmap": lambda name: heatmap(comparisons, dataset=name, **every_metric),
+        "curves": lambda name: curves(tables["curves"], dataset=name, **every_metric),
+        "effects": lambda name: effects(
+            comparisons, runs, metric=name, confidence=confidence, **every_dataset
+        ),
+        "ranks": lambda name: ranks(tables["ranks"], category=name, **compared),
+        "specifications": lambda name: specifications(
+            comparisons,
+            category=name,
+            confidence=confidence,
+            datasets=grid.datasets,
+            **every_metric,
+        ),
+        "settings": lambda name: sensitivity(
+            comparisons,
+            tables["settings"],
+            family=name,
+            families=shown.families,
+            confidence=confidence,
+            **every_dataset,
+        ),
+        "forest": lambda _: forest(
+            tables["mixed-models"],
+            verdict=[name for name, info in metrics.items() if info.verdict],
+            confidence=confidence,
+            **compared,
+        ),
+        "separation": lambda _: separation(
+            tables["separation"],
+            tables["runs"],
+            tables["models"],
+            metrics=metrics,
+            datasets=grid.datasets,
+            controls=controls,
+            settings=shown.settings,
+            families=shown.families,
+            **compared,
+        ),
+    }
 
 
 def _gallery(

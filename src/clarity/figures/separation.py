@@ -61,13 +61,13 @@ def separation(
     looks = style.loss_styles(losses, baseline)
     measure = models.set_index(["dataset", "loss", "seed"])[MEASURE]
     lines = -(-len(asked) // COLUMNS)
-    figure = Figure(figsize=(style.PAGE_WIDTH, lines * (PANEL + 0.35) + 0.5), layout="constrained")
+    figure = Figure(figsize=(style.PAGE_WIDTH, lines * (PANEL + 0.45) + 0.5), layout="constrained")
     grid = figure.add_gridspec(lines, COLUMNS)
     for place, response in enumerate(asked):
         axes = figure.add_subplot(grid[divmod(place, COLUMNS)])
         _draw(axes, response.scores, measure, datasets, looks)
         told = _told(table, response.scope, response.name)
-        for text, above, weight in ((response.name, 12, "bold"), (told, 3, "normal")):
+        for text, above, weight in ((style.shortened(response.name, 30), 19, "bold"), (told, 3, "normal")):
             axes.annotate(
                 text,
                 (0.0, 1.0),
@@ -120,11 +120,14 @@ def _told(table: pd.DataFrame, scope: str, name: str) -> str:
     if rows.empty or not np.isfinite(rows.iloc[0]["spearman"]):
         return ""
     row = rows.iloc[0]
-    interval = ""
-    if np.isfinite(row["ci_low"]):
-        interval = f" [{row['ci_low']:.2f}, {row['ci_high']:.2f}]"
-    given = f"; given accuracy {row['partial']:.2f}" if np.isfinite(row["partial"]) else ""
-    return f"ρ {row['spearman']:.2f}{interval}{given}".replace("-", "−")
+    told = [("ρ", "spearman", "ci_low", "ci_high")]
+    if np.isfinite(row["partial"]):
+        told.append(("given accuracy", "partial", "partial_low", "partial_high"))
+    lines = []
+    for words, value, low, high in told:
+        interval = f" [{row[low]:.2f}, {row[high]:.2f}]" if np.isfinite(row[low]) else ""
+        lines.append(f"{words} {row[value]:.2f}{interval}")
+    return "\n".join(lines).replace("-", "−")
 
 
 def _draw(

@@ -130,6 +130,16 @@ def class_style(index: int) -> tuple[str, str]:
     return CLASS_COLOURS[place], MARKERS[turn % len(MARKERS)]
 
 
+def shortened(name: str, longest: int) -> str:
+    """Return a name of at most so many characters; where it is cut, it ends in an ellipsis."""
+    return name if len(name) <= longest else name[: max(longest - 1, 1)].rstrip("-_ .") + "…"
+
+
+def interval_words(confidence: float) -> str:
+    """Name the intervals of a confidence: "95 % interval"."""
+    return f"{100 * confidence:g} % interval"
+
+
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
     """Draw under the settings of this module, whatever those of the process."""
 

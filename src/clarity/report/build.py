@@ -14,9 +14,9 @@ import yaml
 
 from clarity import storage
 from clarity.figures import names
+from clarity.figures.maps import PERCENTILE
 from clarity.figures.words import count, span
 from clarity.grid import Grid
-from clarity.figures.maps import PERCENTILE
 from clarity.report import explorer, findings
 from clarity.report.data_tables import COMPARISON_COLUMNS, data_table
 from clarity.report.pictures import Picture, Pictures
@@ -301,5 +301,3 @@ def _by_category(
     for metric, picture in pictures.items():
         grouped.setdefault(str(metrics[metric]["category"]), []).append(picture)
     return grouped
-
-

@@ -77,9 +77,7 @@ def explore(
     """
     paths = {name: root / f"dataset={name}/evaluation.safetensors" for name in grid.datasets}
     there = [name for name, path in paths.items() if path.exists()]
-    return [
-        _dataset(root, name, grid, metrics, controls, budget // len(there)) for name in there
-    ]
+    return [_dataset(root, name, grid, metrics, controls, budget // len(there)) for name in there]
 
 
 def colours() -> str:

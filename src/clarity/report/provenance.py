@@ -20,7 +20,7 @@ class Provenance:
     commit: str
 
     @classmethod
-    def of(cls, root: Path, grid: Grid) -> "_Provenance":
+    def of(cls, root: Path, grid: Grid) -> "Provenance":
         """Read the manifests of a grid."""
         runs = grid.runs()
         paths = [root / run.folder / "manifest.json" for run in runs]

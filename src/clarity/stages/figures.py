@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clarity.figures.render import render_all
+from clarity.figures.render import Shown, render_all
 from clarity.grid import Grid
 from clarity.statistics.recipe import Statistics
 from clarity.statistics.settings import Metric, families_of
@@ -19,6 +19,7 @@ def draw_grid(
     controls: Sequence[str],
     statistics: Mapping[str, Any],
     correct_only: bool,
+    workers: int,
 ) -> None:
     """Draw all figures of a grid into ``folder``.
 
@@ -30,6 +31,7 @@ def draw_grid(
         controls: the methods that look at neither model nor class.
         statistics: the config's section of that name, plain.
         correct_only: whether only images count that all losses of a (dataset, seed) classify right.
+        workers: processes that draw.
 
     Raises:
         clarity.storage.CorruptArtifact: if an input cannot be read.
@@ -37,16 +39,14 @@ def draw_grid(
     recipe = Statistics.model_validate(statistics)
     infos = {name: Metric(**known) for name, known in metrics.items()}
     families = families_of(infos)
-    render_all(
+    shown = Shown(
         root,
-        folder,
-        datasets=grid.datasets,
-        losses=grid.losses,
-        seeds=grid.seeds,
-        methods=grid.methods,
-        metrics=infos,
-        baseline=recipe.baseline,
-        controls=controls,
-        settings=recipe.settings(families, correct_only=correct_only),
-        families=families,
+        root / "tables",
+        grid,
+        infos,
+        recipe.baseline,
+        controls,
+        recipe.settings(families, correct_only=correct_only),
+        families,
     )
+    render_all(shown, folder, workers=workers)

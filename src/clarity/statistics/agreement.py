@@ -14,8 +14,7 @@ import numpy as np
 import pandas as pd
 from scipy import stats
 
-from clarity.seeds import derive_seed
-from clarity.statistics.resampling import percentile_interval
+from clarity.statistics.resampling import jackknife_interval, without_each
 from clarity.statistics.responses import NO_FAMILIES
 from clarity.statistics.settings import MetricInfo, Settings
 from clarity.statistics.units import oriented
@@ -88,7 +87,7 @@ def agreement_tables(
             for a, b in combinations(names, 2):
                 shared = {"over": over, "category": category, "metric": a, "other": b}
                 pairs.append(
-                    shared | _pair(rankings, names.index(a), names.index(b), settings, over)
+                    shared | _pair(rankings, names.index(a), names.index(b), settings.confidence)
                 )
             datasets = list(dict.fromkeys(runs["dataset"]))
             for dataset in [ALL, *datasets] if len(datasets) > 1 else datasets:
@@ -125,9 +124,9 @@ def _rankings(wide: pd.DataFrame, within: list[str], names: Sequence[str]) -> li
 
 
 def _pair(
-    rankings: Sequence[_Ranking], a: int, b: int, settings: Settings, over: str
+    rankings: Sequence[_Ranking], a: int, b: int, confidence: float
 ) -> dict[str, Any]:
-    """Return the mean correlation of two metrics' rankings, blocks resampled whole."""
+    """Return the mean correlation of two metrics' rankings; its interval is that of blocks."""
     by_block: dict[Any, list[float]] = {}
     for ranking in rankings:
         first, second = ranking.ranks[a], ranking.ranks[b]
@@ -143,12 +142,10 @@ def _pair(
     sizes = np.array([len(part) for part in values])
     row["correlation"] = float(sums.sum() / sizes.sum())
     if len(values) > 1:
-        seed = derive_seed(*settings.seed, "agreement", over, len(values))
-        picked = np.random.default_rng(seed).integers(
-            len(values), size=(settings.resamples, len(values))
-        )
-        drawn = sums[picked].sum(axis=1) / sizes[picked].sum(axis=1)
-        row["ci_low"], row["ci_high"] = map(float, percentile_interval(drawn, settings.confidence))
+        kept = without_each(len(values))
+        left_out = sums[kept].sum(axis=1) / sizes[kept].sum(axis=1)
+        ends = jackknife_interval(np.array(row["correlation"]), left_out, confidence)
+        row["ci_low"], row["ci_high"] = (float(np.clip(end, -1, 1)) for end in ends)
     return row
 
 

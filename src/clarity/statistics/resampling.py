@@ -1,4 +1,4 @@
-"""Resampling: owns the crossed bootstrap of runs and images; knows no losses and no verdicts.
+"""Resampling: owns the crossed bootstrap and the jackknife; knows no losses and no verdicts.
 
 Runs are drawn with replacement, and so are images; an image that is drawn counts in every run that
 is drawn, since all runs are judged on the same images (Owen, 2007, "The pigeonhole bootstrap",
@@ -10,10 +10,14 @@ What the interval does not give is *nominal coverage with few runs*. A bootstrap
 underestimates the variance of their mean by (R - 1) / R and takes normal where Student quantiles
 are due. With normal run effects alone, intervals meant to cover 95 % cover 75 % with 3 runs, 83 %
 with 5, 88 % with 8 and 93 % with 15 (simulated). Read it beside that of `intervals`, which covers:
-it shows which way the distribution leans.
+it shows which way the distribution leans. For what has no such interval, a correlation or a product
+of coefficients, the jackknife with Student's quantiles holds its level from 3 blocks on (simulated:
+93 to 98 % for rank correlations, 94 to 100 % for indirect effects, where the percentile bootstrap of
+the same blocks covers 80 to 92 % and 66 to 95 %).
 """
 
 import numpy as np
+from scipy import stats
 
 #: Entries of the largest array held at a time: 32 MiB of float64.
 CHUNK = 2**22
@@ -88,3 +92,36 @@ def percentile_interval(
     tail = (1 - confidence) / 2
     low, high = np.quantile(distribution, [tail, 1 - tail], axis=0)
     return low, high
+
+
+def without_each(blocks: int) -> np.ndarray:
+    """Return which blocks are kept when each is left out in turn, int [blocks, blocks - 1]."""
+    every = np.broadcast_to(np.arange(blocks), (blocks, blocks))
+    return every[~np.eye(blocks, dtype=bool)].reshape(blocks, blocks - 1)
+
+
+def jackknife_interval(
+    estimate: np.ndarray, left_out: np.ndarray, confidence: float
+) -> tuple[np.ndarray, np.ndarray]:
+    """Return the interval of estimates from those without each block.
+
+    The variance is (B - 1) / B times the sum of squares around their mean, the quantiles are those
+    of Student's t with B - 1 degrees of freedom (Tukey, 1958; Efron and Tibshirani, 1993, "An
+    Introduction to the Bootstrap", chapter 11). For a mean it is the classical interval.
+
+    Args:
+        estimate: from all blocks, [...].
+        left_out: without each of B blocks, [B, ...].
+        confidence: between 0 and 1.
+
+    Returns:
+        Lower and upper ends; NaN where there are fewer than 2 blocks, or an estimate is missing
+        without one of them: then a single block carries it.
+    """
+    blocks = len(left_out)
+    if blocks < 2:
+        nothing = np.full(np.shape(estimate), np.nan)
+        return nothing, nothing
+    squares = ((left_out - left_out.mean(axis=0)) ** 2).sum(axis=0)
+    half = stats.t.ppf((1 + confidence) / 2, blocks - 1) * np.sqrt((blocks - 1) / blocks * squares)
+    return estimate - half, estimate + half

@@ -14,7 +14,7 @@ import numpy as np
 import pandas as pd
 
 from clarity.seeds import derive_seed
-from clarity.statistics.resampling import draw_counts, percentile_interval
+from clarity.statistics.resampling import jackknife_interval, without_each
 from clarity.statistics.responses import NO_FAMILIES, Response, responses
 from clarity.statistics.settings import MetricInfo, Settings
 from clarity.statistics.significance import adjusted
@@ -27,6 +27,8 @@ ALL = "all"
 PERMUTATIONS = 1999
 #: With fewer runs there is no correlation, and with fewer blocks neither interval nor p.
 FEWEST_RUNS, FEWEST_BLOCKS = 4, 3
+#: A correlation nearer to 1 counts as this one where it is transformed.
+LARGEST = 0.999
 
 _RUN = ["dataset", "loss", "seed"]
 
@@ -251,7 +253,7 @@ def _correlate_whole(table: pd.DataFrame, measure: str, settings: Settings) -> l
         return results
     seed = derive_seed(*settings.seed, "separation", measure, len(table), len(sizes))
     generator = np.random.default_rng(seed)
-    low_high = _block_bootstrap(values, blocks, settings, generator)
+    low_high = _intervals(values, (plain, partial), blocks, settings.confidence)
     null = _permuted(values[count], blocks, generator) @ values[:count].T
     scale = np.sqrt((values[count] ** 2).sum() * (values[:count] ** 2).sum(axis=1))
     for k, row in enumerate(results):
@@ -263,61 +265,41 @@ def _correlate_whole(table: pd.DataFrame, measure: str, settings: Settings) -> l
     return results
 
 
-def _block_bootstrap(
-    values: np.ndarray, blocks: np.ndarray, settings: Settings, generator: np.random.Generator
+def _intervals(
+    values: np.ndarray,
+    estimates: tuple[np.ndarray, np.ndarray],
+    blocks: np.ndarray,
+    confidence: float,
 ) -> dict[str, tuple[np.ndarray, np.ndarray]]:
-    """Return the intervals of plain ("ci") and partial correlation, blocks drawn whole.
+    """Return the intervals of plain ("ci") and partial correlation, by leaving out each block.
 
-    The runs of a block share their data and initial weights.
+    The runs of a block share their data and initial weights. Correlations are transformed by
+    Fisher's z, whose distribution is nearer to normal, and back.
 
     Args:
         values: ranks of the scores, then of the measure and accuracy, [scores + 2, runs].
+        estimates: the correlations themselves, plain and partial, [scores] each.
         blocks: of each run, int [runs].
-        settings: for the number of resamples and the confidence.
-        generator: source of every draw.
+        confidence: of the intervals.
     """
-    count, number = len(values) - 2, int(blocks.max()) + 1
-    measure, accuracy = values[count], values[count + 1]
-
-    def sums(products: np.ndarray) -> np.ndarray:
-        total = np.zeros((number, len(products)))
-        np.add.at(total, blocks, products.T)
-        return total
-
-    drawn = draw_counts(generator, settings.resamples, number)
-    size = (drawn @ sums(np.ones((1, len(blocks)))))[:, 0]
-
-    def covariance(a: np.ndarray, b: np.ndarray) -> np.ndarray:
-        means = [(drawn @ sums(side)) / size[:, None] for side in (a, b)]
-        found: np.ndarray = (drawn @ sums(a * b)) / size[:, None] - means[0] * means[1]
-        return found
-
-    score = values[:count]
-    other, given = (np.broadcast_to(side, score.shape) for side in (measure, accuracy))
-    variances = [covariance(side, side) for side in (score, other, given)]
-
-    def correlation(a: np.ndarray, b: np.ndarray, va: np.ndarray, vb: np.ndarray) -> np.ndarray:
-        scale = np.sqrt(np.maximum(va * vb, 0.0))
-        found: np.ndarray = np.divide(
-            covariance(a, b), scale, out=np.full(scale.shape, np.nan), where=scale > 1e-12
+    count = len(values) - 2
+    left_out = []
+    for block in range(int(blocks.max()) + 1):
+        kept = values[:, blocks != block]
+        left_out.append(
+            rank_correlations(kept[:count], kept[[count] * count], kept[[count + 1] * count])
         )
-        return found
-
-    plain = correlation(score, other, variances[0], variances[1])
-    partial = _partial(
-        plain,
-        correlation(score, given, variances[0], variances[2]),
-        correlation(other, given, variances[1], variances[2]),
-    )
     found = {}
-    for name, drawn_values in (("ci", plain), ("partial", partial)):
-        tail = (1 - settings.confidence) / 2
-        enough = (~np.isnan(drawn_values)).mean(axis=0) > 0.5
-        ends = np.full((2, count), np.nan)
-        if enough.any():
-            ends[:, enough] = np.nanquantile(drawn_values[:, enough], [tail, 1 - tail], axis=0)
-        found[name] = (ends[0], ends[1])
+    for place, name in enumerate(("ci", "partial")):
+        each = np.arctanh(_inside(np.stack([pair[place] for pair in left_out])))
+        low, high = jackknife_interval(np.arctanh(_inside(estimates[place])), each, confidence)
+        found[name] = np.tanh(low), np.tanh(high)
     return found
+
+
+def _inside(correlations: np.ndarray) -> np.ndarray:
+    """Return correlations off the ends, where Fisher's z is infinite."""
+    return np.clip(correlations, -LARGEST, LARGEST)
 
 
 def _permuted(
@@ -359,20 +341,17 @@ def _mediate(
             )
             dataset = pd.factorize(wide.index.get_level_values("dataset"))[0]
             total, direct, indirect = mediation(score[None], separation[None], dataset[None])
-            seed = derive_seed(*settings.seed, "mediation", len(wide))
-            generator = np.random.default_rng(seed)
-            drawn = generator.integers(len(wide), size=(settings.resamples, len(wide)))
-            _, _, spread = mediation(score[drawn], separation[drawn], dataset[drawn])
+            kept = without_each(len(wide))
+            _, _, left_out = mediation(score[kept], separation[kept], dataset[kept])
+            low, high = jackknife_interval(indirect, left_out, settings.confidence)
             row |= {
                 "total": float(total[0]),
                 "direct": float(direct[0]),
                 "indirect": float(indirect[0]),
+                "indirect_low": float(low[0]),
+                "indirect_high": float(high[0]),
                 "share": float(indirect[0] / total[0]) if total[0] else math.nan,
             }
-            known = spread[~np.isnan(spread)]
-            if len(known) >= settings.resamples / 2:
-                low, high = percentile_interval(known, settings.confidence)
-                row |= {"indirect_low": float(low), "indirect_high": float(high)}
         rows.append(row)
     return rows
 
