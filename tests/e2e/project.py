@@ -130,4 +130,6 @@ class Project:
         root = self.folder / results
         kinds = ("*.safetensors", "*.parquet", "tables/*.csv", "tables/*.tex")
         files = [file for kind in kinds for file in sorted(root.rglob(kind))]
-        return {str(file.relative_to(root)): file.read_bytes() for file in files}
+        # How long it took is not the same again.
+        promised = [file for file in files if file.stem != "run-times"]
+        return {str(file.relative_to(root)): file.read_bytes() for file in promised}

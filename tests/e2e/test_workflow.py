@@ -33,7 +33,16 @@ def test_one_command_makes_every_table_every_figure_and_the_report(finished):
     assert {file.name for file in (results / "tables").iterdir()} == set(table_files())
     figures = {file.name for file in (results / "figures").iterdir()}
     directed = table[table["direction"] != "none"]
-    assert figures == set(figure_names(["scenes"], METRICS, directed["category"].unique()))
+    categories = directed["category"].unique()
+    assert figures == set(figure_names(["scenes"], METRICS, categories, ["deletion"]))
+    spent = pd.read_csv(results / "tables/run-times.csv")
+    counts = spent.groupby("stage").size()
+    assert counts.to_dict() == {
+        "training": 2,
+        "attribution": len(TINY["methods"]),
+        "evaluation": len(TINY["methods"]) * len(METRICS),
+    }
+    assert (spent["seconds"] > 0).all()
     models = pd.read_csv(results / "tables/models.csv").set_index("loss")
     assert (models["status"] == "ok").all()
     # Two views of an image are two images of the budget.

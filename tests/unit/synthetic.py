@@ -46,6 +46,7 @@ class Metric:
 
 METRICS = {
     "pixel-flipping": Metric("faithfulness", "lower", 0.35, 0.06, 0.6),
+    "pixel-flipping-blur": Metric("faithfulness", "lower", 0.4, 0.06, 0.6),
     "sparseness": Metric("complexity", "higher", 0.6, 0.05, 0.42),
     "similarity-ssim": Metric("contrastivity", "lower", 0.4, 0.1, 0.01, verdict=True),
     "relevance-mass": Metric("localisation", "higher", 0.5, 0.1, 0.2, scenes_only=True),
@@ -85,8 +86,13 @@ class Synthetic:
         return list(dict.fromkeys(metric.category for metric in self.metrics.values()))
 
     @property
+    def settings(self) -> list[str]:
+        """The metrics that are a setting of "flipping"."""
+        return [name for name in self.metrics if name.startswith("pixel-flipping")]
+
+    @property
     def families(self) -> list[str]:
-        return []
+        return ["flipping"] if self.settings else []
 
     @property
     def grid(self) -> Grid:
@@ -108,6 +114,7 @@ class Synthetic:
             self.baseline,
             self.controls,
             Settings(resamples=200),
+            families=dict.fromkeys(self.settings, "flipping"),
         )
         write_tables(tables, self.root / "tables")
 

@@ -13,6 +13,7 @@ from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from skimage.color import deltaE_ciede2000, rgb2lab
 from synthetic import METRICS, Synthetic
@@ -24,26 +25,25 @@ from clarity.figures.embeddings import Embedded, embeddings, project
 from clarity.figures.gallery import Examples, choose_images, gallery
 from clarity.figures.maps import outline
 from clarity.figures.measures import measures
-from clarity.figures.names import figure_names, figure_stems
-from clarity.figures.render import render_all
+from clarity.figures.names import figure_names, figures, stem
+from clarity.figures.render import FEW_FIGURES, Shown, render_all
 from clarity.figures.training import training
 from clarity.grid import Run
 from clarity.statistics.settings import Settings
 
 
-def draw(results: Synthetic, out: Path) -> None:
-    render_all(
+def draw(results: Synthetic, out: Path, workers: int = 1) -> None:
+    shown = Shown(
         results.root,
-        out,
-        datasets=results.datasets,
-        losses=results.losses,
-        seeds=results.seeds,
-        methods=results.methods,
-        metrics=results.metrics,
-        baseline=results.baseline,
-        controls=results.controls,
-        settings=Settings(resamples=200),
+        results.root / "tables",
+        results.grid,
+        results.metrics,
+        results.baseline,
+        results.controls,
+        Settings(resamples=200),
+        dict.fromkeys(results.settings, "flipping"),
     )
+    render_all(shown, out, workers=workers)
 
 
 def words(figure: Figure) -> str:
@@ -78,16 +78,17 @@ def damaged(tmp_path):
 
 def test_every_expected_file_is_written_and_no_other(results, drawn):
     assert sorted(drawn) == sorted(
-        figure_names(results.datasets, results.metrics, results.categories)
+        figure_names(results.datasets, results.metrics, results.categories, results.families)
     )
     assert {"gallery-digits.svg", "effects-sparseness.png", "embeddings-scenes.svg"} <= set(drawn)
 
 
-def test_another_process_draws_the_same_bytes(results, drawn, tmp_path):
+def test_other_processes_draw_the_same_bytes(results, drawn, tmp_path):
+    assert len(drawn) >= 2 * FEW_FIGURES, "enough that they are shared out"
     code = (
         "import sys; from pathlib import Path; from synthetic import Synthetic;"
         "from test_figures import draw;"
-        f"draw(Synthetic(Path({str(results.root)!r})), Path({str(tmp_path)!r}))"
+        f"draw(Synthetic(Path({str(results.root)!r})), Path({str(tmp_path)!r}), workers=2)"
     )
     # Another hash seed is another order of sets and another start of every id from a hash.
     environment = {**os.environ, "PYTHONHASHSEED": "12345"}
@@ -149,7 +150,8 @@ def test_a_lost_file_stops_no_figure_and_is_named_in_its_panel(damaged, monkeypa
         style, "save", lambda figure, folder, stem: shown.update({stem: words(figure)}) or []
     )
     draw(damaged, damaged.root / "figures")
-    assert sorted(shown) == sorted(figure_stems(["digits"], ["sparseness"], ["complexity"]))
+    wanted = figures(["digits"], ["sparseness"], ["complexity"], [])
+    assert sorted(shown) == sorted(stem(*figure) for figure in wanted)
     assert "unavailable:nofile" in shown[where].replace(" ", "")
 
 
@@ -439,6 +441,7 @@ def effect_figure(rows: pd.DataFrame, **changes) -> Figure:
         "methods": ["m"],
         "controls": [],
         "baseline": "ce",
+        "confidence": 0.95,
     }
     return effects(rows, runs, **{**arguments, **changes})
 
@@ -522,6 +525,16 @@ def test_an_effect_without_data_says_so_and_n_is_printed():
     assert "n: 3 runs, 30 image pairs" in text
 
 
+def test_the_smallest_difference_of_interest_is_a_band_that_widens_no_axis():
+    for margin in (0.1, 100.0):
+        axes = effect_figure(comparison(margin=margin)).axes[0]
+        (band,) = [artist for artist in axes.patches if isinstance(artist, Rectangle)]
+        assert (band.get_x(), band.get_width()) == (-margin, 2 * margin)
+        assert axes.get_xlim()[1] < 1.0
+    assert not effect_figure(comparison()).axes[0].patches
+    assert "95 % interval" in words(effect_figure(comparison()))
+
+
 def test_a_grid_of_one_loss_has_nothing_to_compare():
     figure = effect_figure(comparison().iloc[:0], losses=["ce"])
     assert "unavailable: nothing to compare with" in words(figure)
@@ -573,6 +586,7 @@ def measures_figure(rows: pd.DataFrame, models: pd.DataFrame | None = None) -> F
         dataset="digits",
         losses=("ce", "triplet", "supcon"),
         baseline="ce",
+        confidence=0.95,
     )
 
 

@@ -13,7 +13,11 @@ from clarity.figures.curves import curves
 from clarity.figures.forest import forest
 from clarity.figures.heatmap import LIMIT, heatmap
 from clarity.figures.ranks import cliques, ranks
+from clarity.figures.sensitivity import sensitivity
 from clarity.figures.separation import separation
+from clarity.figures.specifications import specifications
+from clarity.figures.standardised import standardised
+from clarity.figures.style import FAINT
 from clarity.statistics.mixed import mixed_models
 from clarity.statistics.ranks import rank_tables
 from clarity.statistics.separation import separation_tables
@@ -90,6 +94,10 @@ def test_two_losses_or_no_block_are_a_panel_that_says_so(grid):
     assert "three losses" in reason(
         ranks(table, category="contrastivity", losses=LOSSES[:2], baseline="ce")
     )
+    lost = table["name"] == "ssim"
+    part = table.assign(n_blocks=table["n_blocks"].where(~lost, 0))
+    figure = ranks(part, category="contrastivity", losses=LOSSES, baseline="ce")
+    assert any("ssim" in text and "no block" in text for text in words(figure))
     nothing = ranks(table.iloc[:0], category="contrastivity", losses=LOSSES, baseline="ce")
     assert "no block" in reason(nothing)
 
@@ -99,7 +107,7 @@ def test_two_losses_or_no_block_are_a_panel_that_says_so(grid):
 
 def test_the_forest_draws_both_estimates_of_every_row_where_the_table_has_them(grid):
     table = mixed_models(*grid, METRICS, "ce", FEW)
-    figure = forest(table, losses=LOSSES, baseline="ce", verdict=["index"])
+    figure = forest(table, losses=LOSSES, baseline="ce", verdict=["index"], confidence=0.95)
     assert [axes.get_title(loc="left") for axes in figure.axes] == LOSSES[1:]
     labels = [label.get_text() for label in figure.axes[0].get_yticklabels()]
     # Faithfulness has one metric, which says all that the category could.
@@ -127,8 +135,21 @@ def test_the_forest_draws_both_estimates_of_every_row_where_the_table_has_them(g
 
 def test_a_forest_without_any_model_says_so(grid):
     table = mixed_models(*grid, METRICS, "ce", FEW)
-    assert "no metric" in reason(forest(table.iloc[:0], losses=LOSSES, baseline="ce", verdict=[]))
-    assert "nothing to compare" in reason(forest(table, losses=["ce"], baseline="ce", verdict=[]))
+    given = {"baseline": "ce", "verdict": [], "confidence": 0.95}
+    assert "no metric" in reason(forest(table.iloc[:0], losses=LOSSES, **given))
+    assert "nothing to compare" in reason(forest(table, losses=["ce"], **given))
+
+
+def test_a_row_without_an_estimate_says_why(grid):
+    table = mixed_models(*grid, METRICS, "ce", FEW)
+    lost = (table["name"] == "index") & (table["loss"] == "triplet")
+    table.loc[lost, ["estimate", "note"]] = np.nan, "no block with both"
+    figure = forest(table, losses=LOSSES, baseline="ce", verdict=[], confidence=0.95)
+    triplet, other = figure.axes
+    assert "no estimate: no block with both" in [text.get_text() for text in triplet.texts]
+    assert not any("no estimate" in text.get_text() for text in other.texts)
+    labels = [label.get_text() for label in triplet.get_yticklabels()]
+    assert "index" in labels
 
 
 # --- heat map
@@ -143,6 +164,9 @@ def comparison(**changes) -> pd.DataFrame:
         "direction": "higher",
         "loss": "triplet",
         "baseline": "ce",
+        "difference": 1.4,
+        "ci_low": 0.4,
+        "ci_high": 2.4,
         "d": 0.7,
         "verdict": "inconclusive",
     }
@@ -208,6 +232,150 @@ def test_no_data_is_grey_and_controls_are_left_out():
             baseline="ce",
         )
     )
+
+
+def test_a_category_is_one_group_and_losses_that_do_not_fit_have_a_line_of_their_own():
+    names = ["index", "flip", "ssim"]
+    losses = [f"loss{i}" for i in range(9)]
+    methods = [f"method{i}" for i in range(12)]
+    frame = pd.concat(
+        comparison(metric=name, category=category, loss=loss, method=method)
+        for name, category in zip(names, ("a", "b", "a"), strict=True)
+        for loss in losses
+        for method in methods
+    )
+    figure = heatmap(
+        frame,
+        dataset="d",
+        losses=["ce", *losses],
+        methods=methods,
+        metrics=names,
+        controls=[],
+        baseline="ce",
+    )
+    lines = [axes for axes in figure.axes if any(t.get_text() == "index" for t in axes.texts)]
+    assert len(lines) > 1
+    for axes in lines:
+        heights = {t.get_text(): t.get_position()[1] for t in axes.texts}
+        assert heights["a"] < heights["index"] < heights["ssim"] < heights["b"] < heights["flip"]
+        ends = [patch.get_x() + patch.get_width() for patch in axes.patches]
+        assert max(ends) <= style.PAGE_WIDTH
+    shown = sum(len(axes.patches) for axes in lines)
+    assert shown == len(frame)
+
+
+# --- one scale
+
+
+def test_intervals_are_turned_and_scaled_like_their_difference():
+    rows = standardised(
+        pd.concat(
+            [
+                comparison(),
+                comparison(direction="lower", metric="flip"),
+                comparison(loss="other", difference=0.0, d=0.0),
+                comparison(metric="flat", difference=0.0, d=np.nan, ci_low=0.0, ci_high=0.0),
+                comparison(method="random"),
+                comparison(baseline="other"),
+                comparison(direction="none"),
+            ],
+            ignore_index=True,
+        ),
+        baseline="ce",
+        controls=["random"],
+    )
+    # A standard deviation is 2 here: 1.4 is 0.7 of it.
+    expected = [[0.7, 0.2, 1.2], [-0.7, -1.2, -0.2], [0.0, 0.2, 1.2], [np.nan] * 3]
+    np.testing.assert_allclose(rows[["value", "low", "high"]], expected)
+
+
+# --- specification curves
+
+
+def specification_figure(frame, **changes):
+    given = {
+        "category": "contrastivity",
+        "datasets": ["d", "e"],
+        "losses": ["ce", "triplet"],
+        "methods": ["cam", "ig", "random"],
+        "metrics": ["index", "ssim"],
+        "controls": ["random"],
+        "baseline": "ce",
+        "confidence": 0.9,
+    }
+    return specifications(frame, **given | changes)
+
+
+def test_a_specification_curve_is_sorted_and_marks_what_made_each():
+    values = {("d", "cam"): 0.3, ("d", "ig"): -0.5, ("e", "cam"): 1.0, ("e", "ig"): 0.1}
+    frame = pd.concat(
+        comparison(dataset=dataset, method=method, d=value, difference=2 * value)
+        for (dataset, method), value in values.items()
+    )
+    frame.loc[frame["d"] == 1.0, "verdict"] = "better"
+    figure = specification_figure(pd.concat([frame, comparison(method="random", d=9.0)]))
+    curve, choices = figure.axes
+    points = sorted(
+        (x, y)
+        for line in curve.lines
+        if line.get_marker() == "o"
+        for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)
+    )
+    assert points == [(0, -0.5), (1, 0.1), (2, 0.3), (3, 1.0)]
+    filled = [line for line in curve.lines if line.get_markerfacecolor() not in ("white", FAINT)]
+    assert [list(line.get_xdata()) for line in filled if line.get_marker() == "o"] == [[3]]
+    labels = [label.get_text() for label in choices.get_yticklabels()]
+    # All have the same metric, which is no choice.
+    assert labels == ["d", "e", "cam", "ig"]
+    rows = dict(zip(choices.get_yticks(), labels, strict=True))
+    marks: dict[str, set[int]] = {name: set() for name in labels}
+    for marked in choices.collections:
+        for segment in marked.get_segments():
+            place = min(rows, key=lambda y: abs(y - segment[:, 1].mean()))
+            marks[rows[place]].add(round(segment[0, 0]))
+    assert marks == {"d": {0, 2}, "e": {1, 3}, "cam": {2, 3}, "ig": {0, 1}}
+    said = words(figure)
+    assert "1 better of 4 comparisons" in said
+    assert "90 % interval" in said
+
+
+def test_a_category_without_a_comparison_says_so():
+    assert "nothing of localisation" in reason(
+        specification_figure(comparison(), category="localisation")
+    )
+    assert "nothing to compare" in reason(specification_figure(comparison(), losses=["ce"]))
+
+
+# --- settings
+
+
+def test_each_setting_shows_the_difference_of_each_loss():
+    values = {("a-x", "triplet"): 0.3, ("a-y", "triplet"): -0.2, ("a-x", "sup"): 0.1}
+    frame = pd.concat(
+        comparison(metric=metric, loss=loss, d=value, difference=2 * value)
+        for (metric, loss), value in values.items()
+    )
+    table = pd.DataFrame([{"dataset": "d", "method": "cam", "family": "a", "agreement": -1.0}])
+    given = {
+        "family": "a",
+        "families": {"a-x": "a", "a-y": "a", "other": "b"},
+        "datasets": ["d"],
+        "losses": ["ce", "triplet", "sup"],
+        "methods": ["cam"],
+        "controls": [],
+        "baseline": "ce",
+        "confidence": 0.95,
+    }
+    figure = sensitivity(frame, table, **given)
+    (axes,) = figure.axes
+    looks = style.loss_styles(["ce", "triplet", "sup"], "ce")
+    for loss, expected in (("triplet", [0.3, -0.2]), ("sup", [0.1])):
+        drawn = [line for line in axes.lines if line.get_marker() == looks[loss].marker]
+        assert [line.get_ydata()[0] for line in drawn] == expected
+        assert [round(line.get_xdata()[0]) for line in drawn] == list(range(len(expected)))
+    assert [label.get_text() for label in axes.get_xticklabels()] == ["x", "y"]
+    assert "τ −1.00" in words(figure)
+    assert "no setting" in reason(sensitivity(frame, table, **given | {"family": "b"}))
 
 
 # --- curves

@@ -31,6 +31,10 @@ def results(tmp_path_factory):
         scene_images=30,
     ).write()
     draw_placeholders(made)
+    # The statistic of ranks that are the same in every block is infinite.
+    file = made.root / "tables/ranks.parquet"
+    ranks = storage.read_table(file)
+    storage.write_table(file, ranks.assign(iman_davenport=[np.inf, *ranks["iman_davenport"][1:]]))
     build(made, made.root / "report.html")
     return made
 
@@ -103,6 +107,11 @@ def test_a_page_of_a_table_says_what_the_table_says(page, results):
         if np.isfinite(row["ci_low"]):
             assert read(low) == pytest.approx(row["ci_low"], rel=6e-3)
             assert read(high) == pytest.approx(row["ci_high"], rel=6e-3)
+
+
+def test_an_infinite_number_is_no_missing_one(page):
+    opened_table(page, "ranks")
+    assert shown(page, "ranks")["iman_davenport"].iloc[0] == "∞"
 
 
 def test_a_filter_leaves_the_rows_of_the_table_that_have_the_value(page, results):

@@ -67,7 +67,10 @@ def separation(
         axes = figure.add_subplot(grid[divmod(place, COLUMNS)])
         _draw(axes, response.scores, measure, datasets, looks)
         told = _told(table, response.scope, response.name)
-        for text, above, weight in ((style.shortened(response.name, 30), 19, "bold"), (told, 3, "normal")):
+        for text, above, weight in (
+            (style.shortened(response.name, 30), 19, "bold"),
+            (told, 3, "normal"),
+        ):
             axes.annotate(
                 text,
                 (0.0, 1.0),

@@ -103,7 +103,11 @@ def specifications(
         va="top",
     )
     figure.legend(
-        handles=_legend(confidence), loc="lower center", ncols=4, handletextpad=0.4, columnspacing=1.4
+        handles=_legend(confidence),
+        loc="lower center",
+        ncols=4,
+        handletextpad=0.4,
+        columnspacing=1.4,
     )
     return figure
 

@@ -1,4 +1,4 @@
-"""Standardised: owns the comparisons with the baseline on one scale, for figures that mix metrics."""
+"""Standardised: owns comparisons with the baseline on one scale, for figures that mix metrics."""
 
 from collections.abc import Collection
 

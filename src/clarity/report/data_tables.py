@@ -7,7 +7,6 @@ from collections.abc import Collection
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 import pandas as pd
 
 from clarity.report.packing import pack_json, rounded
@@ -160,8 +159,7 @@ def _packed(column: str, frame: pd.DataFrame) -> tuple[str, Any]:
     )
 
 
-def _numbers(values: pd.Series) -> list[float | int | None]:
-    if np.issubdtype(values.dtype, np.integer):
-        whole: list[float | int | None] = values.tolist()
-        return whole
+def _numbers(values: pd.Series) -> list[Any]:
+    if pd.api.types.is_integer_dtype(values):
+        return list(values.tolist())
     return [rounded(value) for value in values.to_numpy(dtype=float)]

@@ -121,7 +121,7 @@ if (document.getElementById("explorer-form")) {
     places.forEach((place) => {
       const metric = known.metrics[place], value = known.scores[loss][method][at][place];
       const arrow = { higher: " ↑", lower: " ↓" }[metric.direction] ?? "";
-      list.append(make("dt", { text: metric.name + arrow }), make("dd", { text: value === null ? "–" : number(value) }));
+      list.append(make("dt", { text: metric.name + arrow }), make("dd", { text: value === null ? "–" : number(Number(value)) }));
     });
     return list;
   };

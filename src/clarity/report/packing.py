@@ -7,6 +7,7 @@ is the other side.
 import base64
 import gzip
 import json
+import math
 from typing import Any
 
 #: Significant digits of a number in the page; the tables beside it have them all.
@@ -28,7 +29,13 @@ def pack_json(value: Any) -> str:
     return pack(text.encode())
 
 
-def rounded(value: float) -> float | None:
-    """Return a number with `DIGITS` significant digits, or None if it is not finite."""
-    short = float(f"{value:.{DIGITS}g}")
-    return short if abs(short) < float("inf") else None
+def rounded(value: float) -> float | str | None:
+    """Return a number with `DIGITS` significant digits; None if it is none.
+
+    JSON has no infinity: it becomes the word that JavaScript's `Number` reads as such.
+    """
+    if math.isnan(value):
+        return None
+    if math.isinf(value):
+        return "Infinity" if value > 0 else "-Infinity"
+    return float(f"{value:.{DIGITS}g}")

@@ -4,10 +4,13 @@
   const PAGE = 25;
   const MISSING = "–";
 
+  // An infinite number lies in the data as a word.
+  const numbers = (data) => data.map((value) => value === null ? null : Number(value));
+
   // A column of the data: the text and the place in the order of each of its rows.
   const reader = (kind, data) => {
     if (kind === "interval") {
-      const [low, high] = data;
+      const [low, high] = data.map(numbers);
       return {
         text: (row) => low[row] === null ? MISSING : `${number(low[row])} to ${number(high[row])}`,
         order: (row) => low[row],
@@ -15,13 +18,14 @@
       };
     }
     if (kind === "number" || kind === "p") {
+      const values = numbers(data);
       const write = kind === "p"
         ? (value) => value < 0.001 ? "< 0.001" : value.toFixed(3)
         : (value) => Number.isInteger(value) ? value.toLocaleString("en").replace("-", "−") : number(value);
       return {
-        text: (row) => data[row] === null ? MISSING : write(data[row]),
-        order: (row) => data[row],
-        plain: (row) => data[row] ?? "",
+        text: (row) => values[row] === null ? MISSING : write(values[row]),
+        order: (row) => values[row],
+        plain: (row) => values[row] ?? "",
       };
     }
     const text = (row) => data.levels[data.codes[row]];
@@ -80,7 +84,7 @@
           const x = order(a), y = order(b);
           // No value is neither small nor large: it comes last either way.
           if (x === null || y === null) return (x === null) - (y === null);
-          const difference = typeof x === "number" ? x - y : x.localeCompare(y, "en", { numeric: true });
+          const difference = typeof x === "number" ? (x > y) - (x < y) : x.localeCompare(y, "en", { numeric: true });
           return sorted.up ? difference : -difference;
         });
       }

@@ -26,4 +26,4 @@ const make = (tag, { text = "", ...properties } = {}, ...children) => {
   element.append(...children);
   return element;
 };
-const number = (value) => String(Number(value.toPrecision(3))).replace("-", "−");
+const number = (value) => String(Number(value.toPrecision(3))).replace("Infinity", "∞").replaceAll("-", "−");

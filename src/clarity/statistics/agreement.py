@@ -123,9 +123,7 @@ def _rankings(wide: pd.DataFrame, within: list[str], names: Sequence[str]) -> li
     return found
 
 
-def _pair(
-    rankings: Sequence[_Ranking], a: int, b: int, confidence: float
-) -> dict[str, Any]:
+def _pair(rankings: Sequence[_Ranking], a: int, b: int, confidence: float) -> dict[str, Any]:
     """Return the mean correlation of two metrics' rankings; its interval is that of blocks."""
     by_block: dict[Any, list[float]] = {}
     for ranking in rankings:

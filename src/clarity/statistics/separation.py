@@ -299,7 +299,8 @@ def _intervals(
 
 def _inside(correlations: np.ndarray) -> np.ndarray:
     """Return correlations off the ends, where Fisher's z is infinite."""
-    return np.clip(correlations, -LARGEST, LARGEST)
+    inside: np.ndarray = np.clip(correlations, -LARGEST, LARGEST)
+    return inside
 
 
 def _permuted(

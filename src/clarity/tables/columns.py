@@ -57,6 +57,8 @@ _AXES = {
     "seed": "seed of the training run",
 }
 
+_JACKKNIFE = "lower end of its interval: jackknife of blocks (dataset, seed), Student's t"
+
 #: What is asked of a grid as a whole.
 _QUESTION = {
     "scope": "metric, category or verdict: whether one metric is asked for, all of a category, or "
@@ -242,7 +244,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "n_runs": "number of training runs",
         "n_losses": "number of losses among them: most of what varies varies between these few",
         "spearman": "Spearman's correlation of the measure with the score, mean over methods",
-        "ci_low": "lower end of its interval: jackknife of blocks (dataset, seed), Student's t",
+        "ci_low": _JACKKNIFE,
         "ci_high": "upper end of that interval",
         "p": "p of it, by exchanging the measure within blocks",
         "p_holm": "p adjusted by Holm over the questions of one scope",
@@ -260,7 +262,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "direct": "what of it does not go with the measure",
         "indirect": "what of it goes with the measure: product of coefficients. A cause only if "
         "nothing else moves both",
-        "indirect_low": "lower end of its interval: jackknife of blocks (dataset, seed), Student's t",
+        "indirect_low": _JACKKNIFE,
         "indirect_high": "upper end of that interval",
         "share": "indirect over total; it may be negative, or more than 1, if the two are opposed",
     },
@@ -272,7 +274,7 @@ COLUMNS: dict[str, dict[str, str]] = {
         "other": "the other metric",
         "n": "number of rankings that both give",
         "correlation": "mean over them of Spearman's correlation of the two rankings",
-        "ci_low": "lower end of its interval: jackknife of blocks (dataset, seed), Student's t",
+        "ci_low": _JACKKNIFE,
         "ci_high": "upper end of that interval",
     },
     "concordance": {
