@@ -279,7 +279,7 @@ def _predicted(root: Path, run: Run, rows: np.ndarray) -> list[int]:
 
 def _scores(
     root: Path, cell: Cell, rows: np.ndarray, metrics: Sequence[str]
-) -> list[list[float | None]]:
+) -> list[list[float | str | None]]:
     """Return the score of each image by each metric; None where there is no number."""
     path = root / cell.folder / "scores.parquet"
     if not path.exists():
