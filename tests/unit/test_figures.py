@@ -9,11 +9,11 @@ import matplotlib
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.collections import LineCollection, PatchCollection
 from matplotlib.colors import to_hex, to_rgb
 from matplotlib.figure import Figure
 from matplotlib.image import AxesImage
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
 from matplotlib.text import Text
 from skimage.color import deltaE_ciede2000, rgb2lab
 from synthetic import METRICS, Synthetic
@@ -468,11 +468,12 @@ def test_run_differences_average_to_the_table(results):
 
 
 def test_an_effect_shows_its_interval_its_runs_and_the_zero():
-    drawn_lines = lines(effect_figure(comparison()))
-    spans = [list(line.get_xdata()) for line in drawn_lines]
-    assert [0.2, 0.8] in spans
+    figure = effect_figure(comparison())
+    spans = [list(line.get_xdata()) for line in lines(figure)]
     assert [0.3, 0.5, 0.7] in spans
     assert [0, 0] in spans
+    (interval,) = [c for c in figure.axes[0].collections if isinstance(c, LineCollection)]
+    assert [segment[:, 0].tolist() for segment in interval.get_segments()] == [[0.2, 0.8]]
 
 
 @pytest.mark.parametrize(
@@ -528,11 +529,13 @@ def test_an_effect_without_data_says_so_and_n_is_printed():
 def test_the_smallest_difference_of_interest_is_a_band_that_widens_no_axis():
     for margin in (0.1, 100.0):
         axes = effect_figure(comparison(margin=margin)).axes[0]
-        (band,) = [artist for artist in axes.patches if isinstance(artist, Rectangle)]
-        assert (band.get_x(), band.get_width()) == (-margin, 2 * margin)
+        (bands,) = [c for c in axes.collections if isinstance(c, PatchCollection)]
+        (band,) = bands.get_paths()
+        assert (band.vertices[:, 0].min(), band.vertices[:, 0].max()) == (-margin, margin)
         assert axes.get_xlim()[1] < 1.0
-    assert not effect_figure(comparison()).axes[0].patches
-    assert "95 % interval" in words(effect_figure(comparison()))
+    without = effect_figure(comparison())
+    assert not any(isinstance(c, PatchCollection) for c in without.axes[0].collections)
+    assert "95 % interval" in words(without)
 
 
 def test_a_grid_of_one_loss_has_nothing_to_compare():

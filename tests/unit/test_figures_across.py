@@ -371,8 +371,9 @@ def test_each_setting_shows_the_difference_of_each_loss():
     looks = style.loss_styles(["ce", "triplet", "sup"], "ce")
     for loss, expected in (("triplet", [0.3, -0.2]), ("sup", [0.1])):
         drawn = [line for line in axes.lines if line.get_marker() == looks[loss].marker]
-        assert [line.get_ydata()[0] for line in drawn] == expected
-        assert [round(line.get_xdata()[0]) for line in drawn] == list(range(len(expected)))
+        (line,) = drawn
+        assert list(line.get_ydata()) == expected
+        assert [round(x) for x in line.get_xdata()] == list(range(len(expected)))
     assert [label.get_text() for label in axes.get_xticklabels()] == ["x", "y"]
     assert "τ −1.00" in words(figure)
     assert "no setting" in reason(sensitivity(frame, table, **given | {"family": "b"}))

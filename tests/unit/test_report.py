@@ -289,6 +289,21 @@ def test_every_row_and_column_of_a_table_is_in_the_page(page, results, name):
             assert list(shown[column]) == list(frame[column].astype(str))
 
 
+def test_what_is_too_large_for_a_page_is_named_and_left_to_the_files(
+    tmp_path, results, monkeypatch
+):
+    monkeypatch.setattr("clarity.report.build.MOST_ROWS", 10)
+    monkeypatch.setattr("clarity.report.pictures.LARGEST", 10)
+    page = build(results, tmp_path / "report.html")
+    frame = table(results, "comparisons")
+    shown = page.data("comparisons")
+    assert len(shown) == sum(frame["baseline"] == results.baseline) < len(frame)
+    assert "all pairs are in the files" in page.by_id("table-comparisons-caption").text
+    assert len(page.data("summary")) == len(table(results, "summary"))
+    for name in ("gallery-digits", "forest"):
+        assert "too large for this page, see figures/" in page.by_id(name).text
+
+
 def test_what_is_looked_for_first_is_shown_and_the_rest_can_be_chosen(page, results):
     (head,) = page.by_id("table-comparisons").find("thead")
     hidden = [cell.text.strip() for cell in head.find("th") if "hidden" in cell.attributes]
@@ -620,19 +635,6 @@ def mixed(**changes) -> pd.DataFrame:
     return pd.DataFrame([row | changes])
 
 
-def ranked(**changes) -> pd.DataFrame:
-    row = {
-        "scope": "verdict",
-        "method": "all",
-        "loss": "triplet",
-        "baseline": "ce",
-        "prob_lower": 0.01,
-        "prob_within": 0.24,
-        "prob_higher": 0.75,
-    }
-    return pd.DataFrame([row | changes])
-
-
 def separated(**changes) -> pd.DataFrame:
     row = {
         "scope": "verdict",
@@ -641,6 +643,10 @@ def separated(**changes) -> pd.DataFrame:
         "n_losses": 3,
         "spearman": 0.42,
         "partial": -0.1,
+        "ci_low": 0.05,
+        "ci_high": 0.7,
+        "partial_low": np.nan,
+        "partial_high": np.nan,
     }
     return pd.DataFrame([row | changes])
 
@@ -663,29 +669,40 @@ def told(*tables, stability=None) -> str:
 
 
 def test_the_answer_across_the_grid_says_what_the_tables_say():
-    text = told(mixed(), ranked(), separated())
+    text = told(mixed(), separated())
     assert (
         "triplet lies +0.30 from ce (+0.10 to +0.50; given accuracy −0.04, −0.20 to +0.12)" in text
     )
-    assert "better by more than 0.2 is 0.75, worse 0.01, in between 0.24" in text
-    assert "a correlation of +0.42" in text
+    assert "the interval does not exclude 0.2, the smallest difference of interest" in text
+    assert "a correlation of +0.42 (+0.05 to +0.70)" in text
     assert "18 training runs of 3 losses" in text
     assert "−0.10 given accuracy" in text
     assert "opposite signs in 25 % of 12 pairs of methods" in text
     assert "opposite in 1 of 3" in text
 
 
+@pytest.mark.parametrize(
+    ("low", "high", "words"),
+    [
+        (-0.1, 0.19, "all of the interval is below the smallest"),
+        (0.21, 0.4, "all of the interval is beyond the smallest"),
+        (-0.5, -0.3, "all of the interval is beyond the smallest"),
+        (-0.3, 0.1, "does not exclude 0.2"),
+        (0.1, 0.3, "does not exclude 0.2"),
+    ],
+)
+def test_an_interval_is_held_against_the_smallest_difference_of_interest(low, high, words):
+    assert words in told(mixed(ci_low=low, ci_high=high), separated())
+
+
 def test_what_is_not_there_is_not_told():
     nothing = mixed(scope="metric")
-    assert told(nothing, ranked(), separated()) == ""
-    text = told(
-        mixed(estimate_given_accuracy=np.nan), ranked(prob_within=np.nan), separated().iloc[:0]
-    )
+    assert told(nothing, separated()) == ""
+    text = told(mixed(estimate_given_accuracy=np.nan), separated().iloc[:0])
     assert "given accuracy" not in text
-    assert "probability" not in text
     assert "correlation" not in text
     assert "verdict, better" not in told(
-        mixed(), ranked(), separated(), stability=stable(n_verdicts=0.0, flips_verdicts=np.nan)
+        mixed(), separated(), stability=stable(n_verdicts=0.0, flips_verdicts=np.nan)
     )
 
 

@@ -6,11 +6,13 @@ each single run.
 
 import textwrap
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
+from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch, Rectangle
@@ -27,7 +29,9 @@ EQUIVALENT = "equivalent"
 MARGIN_COLOUR = "#e6ecf0"
 
 # Lengths in inches.
-LOSS_STEP, METHOD_GAP, CONTROL_GAP = 0.17, 0.13, 0.2
+METHOD_GAP, CONTROL_GAP = 0.13, 0.2
+#: From loss to loss: of a few losses, and of more.
+LOSS_STEP, SMALL_STEP, FEW_LOSSES = 0.17, 0.115, 4
 #: How far below its mean the dots of the single runs lie.
 DOTS_BELOW = 0.06
 ABOVE, BELOW = 0.62, 0.85
@@ -35,6 +39,7 @@ COLUMNS = 2
 #: Width of a column of panels without anything to show, relative to one with.
 EMPTY_WIDTH = 0.35
 SMALLEST_HEIGHT = 0.8
+NO_RUNS = np.empty(0)
 
 
 def run_differences(runs: pd.DataFrame, baseline: str) -> pd.DataFrame:
@@ -136,7 +141,7 @@ def _places(
 ) -> tuple[dict[str, float], float]:
     """Return the middle of each method's row in inches from the top, and the height of all."""
     ordered = [m for m in methods if m not in controls] + [m for m in methods if m in controls]
-    step = max(losses, 1) * LOSS_STEP
+    step = max(losses, 1) * loss_step(losses)
     places: dict[str, float] = {}
     y = METHOD_GAP / 2
     for index, method in enumerate(ordered):
@@ -173,9 +178,9 @@ def _draw_panel(
     axes.set_ylim(height, 0)
     axes.axvline(0, color=style.INK, lw=0.8, zorder=1)
     below = [place for method, place in places.items() if method in controls]
-    step = len(looks) * LOSS_STEP
+    step = loss_step(len(looks))
     if below:
-        top = min(below) - step / 2 - METHOD_GAP / 2
+        top = min(below) - len(looks) * step / 2 - METHOD_GAP / 2
         axes.axhspan(top, height, color=style.SHADE, zorder=0, lw=0)
         axes.text(
             0.995,
@@ -188,16 +193,18 @@ def _draw_panel(
             color=style.MUTED,
         )
     by_cell = {(row["method"], row["loss"]): row for row in rows.to_dict("records")}
-    for method, middle in places.items():
-        for index, (loss, look) in enumerate(looks.items()):
-            y = middle + (index - (len(looks) - 1) / 2) * LOSS_STEP
-            alpha = 0.5 if method in controls else 1.0
-            row = by_cell.get((method, loss))
-            if row is None:
-                no_data(axes, y, "unavailable: not compared")
-                continue
-            mine = dots[(dots["method"] == method) & (dots["loss"] == loss)]
-            draw_difference(axes, row, mine["difference"], y, look, alpha)
+    by_run = {key: part.to_numpy() for key, part in dots.groupby(["method", "loss"])["difference"]}
+    for index, (loss, look) in enumerate(looks.items()):
+        for some, alpha in ((set(places) - controls, 1.0), (controls, 0.5)):
+            found: list[Drawn] = []
+            for method in (name for name in places if name in some):
+                y = places[method] + (index - (len(looks) - 1) / 2) * step
+                row = by_cell.get((method, loss))
+                if row is None:
+                    no_data(axes, y, "unavailable: not compared")
+                else:
+                    found.append(Drawn(y, row, by_run.get((method, loss), NO_RUNS)))
+            draw_differences(axes, found, look, step, alpha)
     axes.set_yticks(list(places.values()), list(places) if names else [])
     axes.tick_params(axis="y", length=0)
     for label, method in zip(axes.get_yticklabels(), places, strict=False):
@@ -217,30 +224,52 @@ def _counts(rows: pd.DataFrame) -> str:
     return f"n: {span(known['n_runs'])} runs, {span(known['n_images'])} image pairs"
 
 
-def draw_difference(
+@dataclass(frozen=True)
+class Drawn:
+    """A row of comparisons to be drawn.
+
+    Attributes:
+        y: at which height.
+        row: of the table.
+        runs: the difference of each run.
+    """
+
+    y: float
+    row: Mapping[Hashable, Any]
+    runs: np.ndarray
+
+
+def draw_differences(
     axes: Axes,
-    row: Mapping[Hashable, Any],
-    runs: pd.Series,
-    y: float,
+    drawn: Sequence[Drawn],
     look: style.LossStyle,
+    step: float,
     alpha: float = 1.0,
 ) -> None:
-    """Draw one row of comparisons at the height ``y``: runs, interval and mean, or "no data".
+    """Draw rows of comparisons of one loss: runs, interval and mean, or "no data".
 
-    Where the row has a margin, the smallest difference of interest, a band shows it.
+    Where a row has a margin, the smallest difference of interest, a band of the height ``step``
+    shows it. A few artists draw all rows: a figure of many rows takes as long as it has artists.
     """
-    if not np.isfinite(row["difference"]):
-        no_data(axes, y, "unavailable: no data")
+    known = [one for one in drawn if np.isfinite(one.row["difference"])]
+    for one in drawn:
+        if one not in known:
+            no_data(axes, one.y, "unavailable: no data")
+    if not known:
         return
-    margin = float(row.get("margin", np.nan))
-    if np.isfinite(margin):
-        # An artist, not a patch: a margin wider than all differences does not widen the axis.
-        corner = (-margin, y - LOSS_STEP / 2)
-        band = Rectangle(corner, 2 * margin, LOSS_STEP, color=MARGIN_COLOUR, lw=0, zorder=0.5)
-        axes.add_artist(band)
+    frame = pd.DataFrame([one.row for one in known]).assign(y=[one.y for one in known])
+    if "margin" in frame:
+        margins = frame.dropna(subset="margin")[["y", "margin"]].to_numpy(dtype=float)
+        bands = [
+            Rectangle((-margin, y - step / 2), 2 * margin, step) for y, margin in margins.tolist()
+        ]
+        # A margin that is wider than all differences does not widen the axis.
+        axes.add_collection(
+            PatchCollection(bands, facecolor=MARGIN_COLOUR, lw=0, zorder=0.5), autolim=False
+        )
     axes.plot(
-        runs,
-        np.full(len(runs), y + DOTS_BELOW),
+        np.concatenate([one.runs for one in known]),
+        np.repeat(frame["y"] + DOTS_BELOW, [len(one.runs) for one in known]),
         linestyle="",
         marker="o",
         markersize=2.0,
@@ -249,27 +278,28 @@ def draw_difference(
         alpha=0.7 * alpha,
         zorder=4,
     )
-    if np.isfinite(row["ci_low"]):
-        axes.plot(
-            [row["ci_low"], row["ci_high"]],
-            [y, y],
-            color=look.colour,
-            lw=1.1,
-            alpha=alpha,
-            solid_capstyle="butt",
-            zorder=2,
-        )
-    axes.plot(
-        row["difference"],
-        y,
-        marker=look.marker,
-        markersize=4.6,
-        markerfacecolor=face(str(row["verdict"]), look),
-        markeredgecolor=look.colour,
-        markeredgewidth=1.0,
-        alpha=alpha,
-        zorder=3,
+    spans = frame.dropna(subset="ci_low")
+    axes.hlines(
+        spans["y"], spans["ci_low"], spans["ci_high"], color=look.colour, lw=1.1, alpha=alpha
     )
+    for colour, part in frame.groupby(frame["verdict"].map(lambda v: face(str(v), look))):
+        axes.plot(
+            part["difference"],
+            part["y"],
+            linestyle="",
+            marker=look.marker,
+            markersize=4.6,
+            markerfacecolor=colour,
+            markeredgecolor=look.colour,
+            markeredgewidth=1.0,
+            alpha=alpha,
+            zorder=3,
+        )
+
+
+def loss_step(losses: int) -> float:
+    """Return how far apart the rows of so many losses lie, in inches."""
+    return LOSS_STEP if losses <= FEW_LOSSES else SMALL_STEP
 
 
 def face(verdict: str, look: style.LossStyle) -> str:

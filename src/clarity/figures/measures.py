@@ -13,9 +13,10 @@ from matplotlib.ticker import MaxNLocator
 
 from clarity.figures import style
 from clarity.figures.effects import (
-    LOSS_STEP,
-    draw_difference,
+    Drawn,
+    draw_differences,
     legend_keys,
+    loss_step,
     mark_direction,
     no_data,
 )
@@ -70,7 +71,7 @@ def measures(
         for group, names in groups.items()
         for start in range(0, len(names), COLUMNS)
     ]
-    height = len(others) * LOSS_STEP + 2 * MARGIN
+    height = len(others) * loss_step(len(others)) + 2 * MARGIN
     figure = Figure(
         figsize=(style.PAGE_WIDTH, len(lines) * (height + ABOVE + BELOW) + TITLE + LEGEND),
         layout="constrained",
@@ -118,13 +119,14 @@ def _draw_panel(
     axes.set_ylim(height, 0)
     axes.axvline(0, color=style.INK, lw=0.8, zorder=1)
     by_loss = {row["loss"]: row for row in rows.to_dict("records")}
-    places = {loss: MARGIN + (place + 0.5) * LOSS_STEP for place, loss in enumerate(looks)}
+    step = loss_step(len(looks))
+    places = {loss: MARGIN + (place + 0.5) * step for place, loss in enumerate(looks)}
     for loss, look in looks.items():
         if loss not in by_loss:
             no_data(axes, places[loss], "unavailable: not compared")
             continue
-        runs = differences.xs(loss, level="loss")[measure].dropna()
-        draw_difference(axes, by_loss[loss], runs, places[loss], look)
+        runs = differences.xs(loss, level="loss")[measure].dropna().to_numpy()
+        draw_differences(axes, [Drawn(places[loss], by_loss[loss], runs)], look, step)
     axes.set_yticks(list(places.values()), list(places) if names else [])
     axes.tick_params(axis="y", length=0)
     axes.spines["left"].set_visible(False)

@@ -121,6 +121,8 @@ def _draw(
         at = np.arange(len(names)) + (index - (len(looks) - 1) / 2) * APART
         mine = [by_cell.get((name, loss)) for name in names]
         known = [(x, row) for x, row in zip(at, mine, strict=True) if row is not None]
+        if not known:
+            continue
         axes.plot(
             [x for x, _ in known],
             [row["value"] for _, row in known],
@@ -130,15 +132,17 @@ def _draw(
             alpha=0.6,
             zorder=2,
         )
-        for x, row in known:
-            if np.isfinite(row["low"]):
-                axes.vlines(x, row["low"], row["high"], color=look.colour, lw=1.1, zorder=2)
+        frame = pd.DataFrame([row for _, row in known]).assign(at=[x for x, _ in known])
+        spans = frame.dropna(subset="low")
+        axes.vlines(spans["at"], spans["low"], spans["high"], color=look.colour, lw=1.1)
+        for colour, part in frame.groupby(frame["verdict"].map(lambda v, look=look: face(v, look))):
             axes.plot(
-                x,
-                row["value"],
+                part["at"],
+                part["value"],
+                linestyle="",
                 marker=look.marker,
                 markersize=4.2,
-                markerfacecolor=face(str(row["verdict"]), look),
+                markerfacecolor=colour,
                 markeredgecolor=look.colour,
                 markeredgewidth=1.0,
                 zorder=3,

@@ -26,6 +26,9 @@ from clarity.tables.names import TABLES
 
 MISSING_NUMBER = "–"
 
+#: Rows of a table beyond which the page holds only the pairs of losses with the baseline.
+MOST_ROWS = 25_000
+
 #: Titles of what is told of a metric, where it is told.
 METRIC_TITLES = {
     "metric": "class",
@@ -142,7 +145,6 @@ def build_report(
         ),
         across=findings.across(
             frames["mixed-models"],
-            frames["posthoc"],
             frames["separation"],
             frames["stability"],
             baseline=baseline,
@@ -157,7 +159,7 @@ def build_report(
         places=places.to_dict("records"),
         metrics=_metric_rows(metrics),
         tables=[
-            data_table(name, title, frames[name], first)
+            data_table(name, *_fitting(title, frames[name], baseline), first)
             for name, (title, first) in DATA_TABLES.items()
             if len(frames[name])
         ],
@@ -197,6 +199,15 @@ def build_report(
         },
     )
     storage.write_text(out, page)
+
+
+def _fitting(title: str, frame: pd.DataFrame, baseline: str) -> tuple[str, pd.DataFrame]:
+    """Return a table with its title, and of many pairs of losses only those with the baseline."""
+    if len(frame) <= MOST_ROWS or "baseline" not in frame:
+        return title, frame
+    return f"{title} with {baseline}; all pairs are in the files", frame[
+        frame["baseline"] == baseline
+    ]
 
 
 def _template() -> jinja2.Template:

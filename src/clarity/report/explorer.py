@@ -23,7 +23,7 @@ from clarity.report.packing import pack, pack_json, rounded
 from clarity.tables.load import PREDICTIONS
 
 #: Values of maps that a page may hold, over all datasets; packed, each takes about a byte.
-BUDGET = 7_000_000
+BUDGET = 6_000_000
 
 #: The longest side of a map and how many of its classes, the most wanted first. None: all.
 SIDES: tuple[tuple[int, int | None], ...] = ((64, None), (64, 2), (48, 2), (32, 2), (24, 2))

@@ -223,7 +223,6 @@ def answer(
 
 def across(
     mixed: pd.DataFrame,
-    posthoc: pd.DataFrame,
     separation: pd.DataFrame,
     stability: pd.DataFrame,
     *,
@@ -234,7 +233,6 @@ def across(
 
     Args:
         mixed: the table mixed-models.
-        posthoc: the table of that name.
         separation: the table of that name.
         stability: the table of that name.
         baseline: the loss that all others are compared with.
@@ -247,7 +245,6 @@ def across(
         "By the metrics of contrastivity that noise cannot win, all datasets, methods and metrics "
         "together, in standard deviations between images (positive is better):"
     ]
-    pairs = posthoc[(posthoc["scope"] == "verdict") & (posthoc["method"] == "all")]
     for row in rows.to_dict("records"):
         text = (
             f"{row['loss']} lies {_signed(row['estimate'])} from {baseline} "
@@ -260,31 +257,39 @@ def across(
                 f"{_signed(row['ci_high_given_accuracy'])}"
             )
         text += ")"
-        mine = pairs[(pairs["loss"] == row["loss"]) & (pairs["baseline"] == baseline)]
-        if len(mine) and math.isfinite(mine.iloc[0]["prob_within"]):
-            pair = mine.iloc[0]
-            text += (
-                f"; the probability that it is better by more than {margin:g} is "
-                f"{pair['prob_higher']:.2f}, worse {pair['prob_lower']:.2f}, in between "
-                f"{pair['prob_within']:.2f}"
-            )
-        sentences.append(f"{text}.")
+        sentences.append(f"{text}; {_of_interest(row['ci_low'], row['ci_high'], margin)}.")
     sentences += _disagreement(stability[stability["category"] == rows.iloc[0]["category"]])
     told = separation[
         (separation["scope"] == "verdict") & (separation["measure"] == "silhouette")
     ].dropna(subset="spearman")
     if len(told):
         first = told.iloc[0]
-        sentences.append(
+        text = (
             f"Runs whose embeddings separate the classes better have maps with a correlation of "
-            f"{_signed(first['spearman'])} by these metrics (Spearman over {first['n_runs']} "
-            f"training runs of {first['n_losses']} losses, within datasets), and "
-            f"{_signed(first['partial'])} given accuracy."
-            if math.isfinite(first["partial"])
-            else f"Separation of the embeddings and these metrics have a correlation of "
-            f"{_signed(first['spearman'])}."
+            f"{_signed(first['spearman'])}{_interval(first['ci_low'], first['ci_high'])} by these "
+            f"metrics (Spearman over {first['n_runs']} training runs of {first['n_losses']} "
+            f"losses, within datasets)"
         )
+        if math.isfinite(first["partial"]):
+            text += (
+                f", and {_signed(first['partial'])}"
+                f"{_interval(first['partial_low'], first['partial_high'])} given accuracy"
+            )
+        sentences.append(f"{text}. No correlation proves a cause.")
     return sentences
+
+
+def _interval(low: float, high: float) -> str:
+    return f" ({_signed(low)} to {_signed(high)})" if math.isfinite(low) else ""
+
+
+def _of_interest(low: float, high: float, margin: float) -> str:
+    """Say how an interval lies to the smallest difference of interest."""
+    if -margin < low and high < margin:
+        return f"all of the interval is below the smallest difference of interest, {margin:g}"
+    if low > margin or high < -margin:
+        return f"all of the interval is beyond the smallest difference of interest, {margin:g}"
+    return f"the interval does not exclude {margin:g}, the smallest difference of interest"
 
 
 def _disagreement(stability: pd.DataFrame) -> list[str]:

@@ -12,6 +12,9 @@ from clarity.figures import names
 from clarity.report.packing import pack
 
 MEDIA = {"png": "image/png", "svg": "image/svg+xml"}
+#: Characters of the largest figure in the page: those of a grid of 10,000 cells, but for galleries,
+#: which are full of pixels, take a third of it.
+LARGEST = 1_500_000
 _SVG_SIZE = re.compile(r'<svg [^>]*?width="([\d.]+)pt" height="([\d.]+)pt"')
 
 #: What each kind of figure shows. The gallery is full of pixels, so it goes in as such.
@@ -135,12 +138,20 @@ class Pictures:
         if not path.exists():
             return Picture(stem, title, f"unavailable: no file figures/{path.name}")
         data = path.read_bytes()
+        packed = pack(data)
+        if len(packed) > LARGEST:
+            return Picture(
+                stem,
+                title,
+                f"unavailable: with {len(packed) / 1e6:.1f} MB too large for this page, see "
+                f"figures/{path.name}",
+            )
         # As an image of its own: the names inside an SVG must be unique in the whole page.
         return Picture(
             stem,
             title,
             caption,
-            pack(data),
+            packed,
             MEDIA[suffix],
             _size(data, suffix, path),
             self._alternative(kind, name),
