@@ -74,6 +74,23 @@ def test_curves_with_other_points_are_left_out_and_listed(curved):
     assert set(tables["comparisons"]["n_runs"]) == {3}
 
 
+def test_curves_of_another_length_are_counted_and_listed(curved):
+    path = curved.path(curved.grid.cells()[2])
+    frame = storage.read_table(path)
+    whole = curved.tables(METRICS)["curves"]
+    flip = frame.index[frame["metric"] == "flip"]
+    for row in flip[:2]:
+        frame.at[row, "curve"] = np.array([9.0, 9.0])
+    notes = storage.read_table_metadata(path)
+    storage.write_table(path, frame, notes, lists=["curve"])
+    tables = curved.tables(METRICS)
+    assert tables["missing"]["reason"].tolist() == [
+        "curves of 'flip' of 2 images left out: not 3 points"
+    ]
+    assert tables["curves"]["mean"].max() < 1
+    assert len(tables["curves"]) == len(whole)
+
+
 def test_a_file_without_rows_of_a_metric_has_no_curves_of_it(curved):
     write_curved(curved, curved.grid.cells()[2], ["mass"], json.dumps(AXIS))
     tables = curved.tables(METRICS)

@@ -200,7 +200,12 @@ def load_block(
                     reason = f"curves of '{name}' left out: their points are not those of others"
                     missing.append({**cell.axes, "artifact": SCORES, "reason": reason})
                     continue
-                loaded.curves[at, loss, seed] = read.curves_of(name, len(axis["at"]))
+                points = len(axis["at"])
+                loaded.curves[at, loss, seed] = read.curves_of(name, points)
+                if odd := read.odd_curves(name, points):
+                    cell = Cell(Run(dataset, loss, seed), method)
+                    reason = f"curves of '{name}' of {odd} images left out: not {points} points"
+                    missing.append({**cell.axes, "artifact": SCORES, "reason": reason})
     return loaded
 
 
@@ -285,17 +290,25 @@ class _Scores:
 
     def curves_of(self, metric: str, points: int) -> tuple[np.ndarray, np.ndarray]:
         """Return ids [N] and curves [N, points] of the images that have one of that length."""
-        nothing = np.empty(0, np.int64), np.empty((0, points))
-        if self.curves is None:
-            return nothing
-        rows = np.flatnonzero(self.metric == self.metrics.index(metric))
-        lengths = np.diff(self.curves.offsets.to_numpy())
-        rows = rows[(lengths[rows] == points) & (self.status[rows] == OK)]
-        if points == 0 or len(rows) == 0:
-            return nothing
+        rows, lengths = self._lengths(metric)
+        rows = rows[lengths == points]
+        if self.curves is None or points == 0 or len(rows) == 0:
+            return np.empty(0, np.int64), np.empty((0, points))
         starts = self.curves.offsets.to_numpy()[rows]
         flat = self.curves.values.to_numpy(zero_copy_only=False)
         return self.image[rows], flat[starts[:, None] + np.arange(points)]
+
+    def odd_curves(self, metric: str, points: int) -> int:
+        """Return how many images have a curve of another length."""
+        _, lengths = self._lengths(metric)
+        return int(((lengths > 0) & (lengths != points)).sum())
+
+    def _lengths(self, metric: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the rows of a metric that are ok, and the length of the curve of each."""
+        rows = np.flatnonzero((self.metric == self.metrics.index(metric)) & (self.status == OK))
+        if self.curves is None:
+            return rows, np.zeros(len(rows), np.int64)
+        return rows, np.diff(self.curves.offsets.to_numpy())[rows]
 
 
 def _join(
