@@ -329,6 +329,26 @@ def test_a_gallery_names_classes_foils_methods_controls_and_reasons():
     assert parts.index("m") < parts.index("noise (control)"), "controls come last"
 
 
+def test_the_third_map_is_the_first_minus_the_second():
+    first, second = np.random.default_rng(0).normal(size=(2, 6, 6))
+
+    def pictures(maps):
+        figure = gallery(
+            examples(size=6),
+            {"ce": np.array([[0, 1]])},
+            {("ce", "m"): maps[None]},
+            losses=["ce"],
+            methods=["m"],
+            controls=[],
+            baseline="ce",
+        )
+        assert "difference" in words(figure)
+        return [np.asarray(image.get_array()) for image in figure.findobj(AxesImage)[1:4]]
+
+    difference = pictures(np.stack([first, second]))[2]
+    np.testing.assert_array_equal(difference, pictures(np.stack([first - second, second]))[0])
+
+
 def test_many_methods_keep_the_width_of_a_page():
     methods = [f"method-{i}" for i in range(14)]
     maps = {("ce", method): np.ones((1, 2, 4, 4)) for method in methods}

@@ -25,8 +25,13 @@ from clarity.figures.maps import (
 #: Stands for "no second class": the image shows one object.
 NONE = -1
 
+#: The maps of an image by a method: of both its classes, and the first minus the second.
+MAPS = 3
+SINGLE_NAMES = ("label", "foil", "difference")
+SCENE_NAMES = ("first", "second", "difference")
+
 #: Images of a gallery: as many as fill about this number of rows of maps, within limits.
-ROWS = 12
+ROWS = 18
 FEWEST, MOST = 2, 4
 
 # Lengths in inches.
@@ -34,10 +39,12 @@ LEFT_MARGIN = 0.02
 THUMBNAIL = 0.74
 THUMBNAIL_COLUMN = 0.9
 LOSS_COLUMN = 0.98
-SMALLEST_MAP, LARGEST_MAP = 0.38, 0.66
+SMALLEST_MAP, LARGEST_MAP = 0.38, 0.52
 METHOD_GAP, CONTROL_GAP, BLOCK_GAP, ROW_GAP = 0.07, 0.14, 0.12, 0.02
 HEADER, SUBHEADER, FOOTER = 0.34, 0.16, 0.42
 LINE = 0.105
+_LEFT = LEFT_MARGIN + THUMBNAIL_COLUMN + LOSS_COLUMN
+_ROOM = style.PAGE_WIDTH - _LEFT - CONTROL_GAP
 
 
 @dataclass(frozen=True)
@@ -57,9 +64,20 @@ class Examples:
     class_names: Sequence[str]
 
 
-def number_of_images(losses: int) -> int:
-    """Return how many images a gallery of so many losses shows."""
-    return min(MOST, max(FEWEST, ROWS // max(losses, 1)))
+def number_of_images(losses: int, methods: int) -> int:
+    """Return how many images a gallery of so many losses and methods shows."""
+    bands = -(-methods // _most_methods())
+    return min(MOST, max(FEWEST, ROWS // max(losses * bands, 1)))
+
+
+def _most_methods() -> int:
+    """Return how many methods fit side by side."""
+    return int((_ROOM + METHOD_GAP) / (_width_of(SMALLEST_MAP) + METHOD_GAP))
+
+
+def _width_of(size: float) -> float:
+    """Return how wide the maps of a method are if each is of this size."""
+    return MAPS * size + (MAPS - 1) * PAIR_GAP
 
 
 def choose_images(classes: np.ndarray, correct: np.ndarray, count: int) -> list[int]:
@@ -101,7 +119,7 @@ def gallery(
     controls: Sequence[str],
     baseline: str,
 ) -> Figure:
-    """Draw the maps of both classes of each image: a block an image, a row a loss.
+    """Draw the maps of both classes of each image, and their difference: a row a loss.
 
     Each map has its own symmetric scale around zero (see `PERCENTILE`), drawn over a faint grey of
     the image.
@@ -112,7 +130,7 @@ def gallery(
         maps: by (loss, method), signed maps [N, 2, H, W], or the reason why there are none. A cell
             that is not named has no maps for the reason "not computed".
         losses: rows of each block, in order.
-        methods: pairs of columns, in order; controls are moved to the end.
+        methods: groups of columns, in order; controls are moved to the end.
         controls: which of the methods look at neither model nor class.
         baseline: the loss with the neutral look.
     """
@@ -138,13 +156,17 @@ def gallery(
                 for method, x in band.columns:
                     found = maps.get((loss, method), "not computed")
                     if isinstance(found, str):
-                        draw_unavailable(axes, found, x, top, plan.size)
+                        draw_unavailable(axes, found, x, top, plan.size, MAPS)
                         continue
-                    for slot in range(2):
-                        masks = None if examples.masks is None else examples.masks[i]
-                        left = x + slot * (plan.size + PAIR_GAP)
-                        draw_map(axes, found[i, slot], under[i], masks, slot, left, top, plan.size)
-    draw_key(axes, LEFT_MARGIN + THUMBNAIL_COLUMN + LOSS_COLUMN, plan.height - FOOTER + 0.14)
+                    masks = None if examples.masks is None else examples.masks[i]
+                    first, second = found[i]
+                    # The difference speaks for the first class, as the map of that does.
+                    for place, (values, slot) in enumerate(
+                        ((first, 0), (second, 1), (first - second, 0))
+                    ):
+                        left = x + place * (plan.size + PAIR_GAP)
+                        draw_map(axes, values, under[i], masks, slot, left, top, plan.size)
+    draw_key(axes, _LEFT, plan.height - FOOTER + 0.14)
     return figure
 
 
@@ -163,7 +185,7 @@ class _Band:
     columns: list[tuple[str, float]]
     blocks: list[_Block]
     top: float
-    sections: list[tuple[float, tuple[str, str]]]
+    sections: list[tuple[float, tuple[str, ...]]]
     size: float
     bottom: float
 
@@ -181,12 +203,11 @@ class _Plan:
     def of(
         cls, single: np.ndarray, losses: int, methods: Sequence[str], controls: set[str]
     ) -> "_Plan":
-        left = LEFT_MARGIN + THUMBNAIL_COLUMN + LOSS_COLUMN
-        room = style.PAGE_WIDTH - left - CONTROL_GAP
-        most = int((room + METHOD_GAP) / (2 * SMALLEST_MAP + PAIR_GAP + METHOD_GAP))
-        groups = [list(part) for part in np.array_split(methods, -(-len(methods) // most))]
+        bands_needed = -(-len(methods) // _most_methods())
+        groups = [list(part) for part in np.array_split(methods, bands_needed)]
         widest = max(map(len, groups))
-        size = (room - (widest - 1) * METHOD_GAP) / widest / 2 - PAIR_GAP / 2
+        group_width = (_ROOM - (widest - 1) * METHOD_GAP) / widest
+        size = (group_width - (MAPS - 1) * PAIR_GAP) / MAPS
         size = min(max(size, SMALLEST_MAP), LARGEST_MAP)
         rows = losses * (size + ROW_GAP) - ROW_GAP
         block_height = max(rows, THUMBNAIL + 4 * LINE)
@@ -194,20 +215,20 @@ class _Plan:
         bands = []
         for group in groups:
             columns: list[tuple[str, float]] = []
-            x = left
+            x = _LEFT
             for method in group:
                 if method in controls and columns and columns[-1][0] not in controls:
                     x += CONTROL_GAP - METHOD_GAP
                 columns.append((str(method), x))
-                x += 2 * size + PAIR_GAP + METHOD_GAP
+                x += _width_of(size) + METHOD_GAP
             top = y
             blocks: list[_Block] = []
-            sections: list[tuple[float, tuple[str, str]]] = []
+            sections: list[tuple[float, tuple[str, ...]]] = []
             y += HEADER
             for is_single in (True, False):
                 members = np.flatnonzero(single == is_single)
                 if len(members):
-                    sections.append((y, ("label", "foil") if is_single else ("first", "second")))
+                    sections.append((y, SINGLE_NAMES if is_single else SCENE_NAMES))
                     y += SUBHEADER
                 for row in members:
                     blocks.append(_Block(int(row), y))
@@ -217,14 +238,14 @@ class _Plan:
 
 
 def _draw_headers(axes: Axes, band: _Band, controls: set[str]) -> None:
-    pair = 2 * band.size + PAIR_GAP
-    characters = max(int(pair / 0.06), 8)
+    width = _width_of(band.size)
+    characters = max(int(width / 0.06), 8)
     before: str | None = None
     for method, x in band.columns:
         control = method in controls
         lines = broken(method, characters, 1 if control else 2) + ["(control)"] * control
         axes.text(
-            x + pair / 2,
+            x + width / 2,
             band.top + HEADER - 0.04,
             "\n".join(lines),
             ha="center",

@@ -69,9 +69,11 @@ def draw_map(
             axes.add_patch(PathPatch(path, fill=False, ec=colour, lw=0.45, capstyle="projecting"))
 
 
-def draw_unavailable(axes: Axes, reason: str, x: float, y: float, size: float) -> None:
-    """Draw the reason why there are no maps, in place of a pair of them."""
-    width = 2 * size + PAIR_GAP
+def draw_unavailable(
+    axes: Axes, reason: str, x: float, y: float, size: float, maps: int = 2
+) -> None:
+    """Draw the reason why there are no maps, in place of some side by side."""
+    width = maps * size + (maps - 1) * PAIR_GAP
     axes.add_patch(Rectangle((x, y), width, size, fc=style.SHADE, ec=style.FAINT, lw=0.4))
     lines = broken(f"unavailable: {reason}", max(int(width / 0.045), 10), int(size / 0.09))
     axes.text(

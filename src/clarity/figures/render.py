@@ -211,7 +211,8 @@ def _gallery(
     # Whoever adds pictures of two classes wants to see them, more than scenes that were made.
     own = np.arange(len(classes)) >= len(classes) - len(json.loads(about.get("own_pictures", "[]")))
     order = np.argsort(~own, kind="stable")
-    chosen = choose_images(classes[order], correct[order], number_of_images(len(grid.losses)))
+    count = number_of_images(len(grid.losses), len(grid.methods))
+    chosen = choose_images(classes[order], correct[order], count)
     rows = order[chosen]
     if not len(rows):
         return style.only_reason("no image that all losses classify right")

@@ -14,7 +14,7 @@ from clarity.report.packing import pack
 MEDIA = {"png": "image/png", "svg": "image/svg+xml"}
 #: Characters of the largest figure in the page: those of a grid of 10,000 cells, but for galleries,
 #: which are full of pixels, take a third of it.
-LARGEST = 1_500_000
+LARGEST = 2_500_000
 _SVG_SIZE = re.compile(r'<svg [^>]*?width="([\d.]+)pt" height="([\d.]+)pt"')
 
 #: What each kind of figure shows. The gallery is full of pixels, so it goes in as such.
@@ -24,9 +24,10 @@ KINDS: dict[str, tuple[str, str]] = {
         "Maps of the first images, of different classes, that all losses classify right; first "
         "seed. Each block is one image, each row a loss. For a single image: the map of its label "
         "and of the foil, the class that this model ranks highest among the others. For a scene: "
-        "the maps of its two classes. Red speaks for the class, blue against it. Every map has its "
-        "own scale, symmetric around 0, so strengths cannot be compared between maps. Outlines: "
-        "the object of the explained class in black, the other in grey.",
+        "the maps of its two classes. Third: the first map minus the second. Red speaks for the "
+        "class, blue against it. Every map has its own scale, symmetric around 0, so strengths "
+        "cannot be compared between maps. Outlines: the object of the explained class in black, "
+        "the other in grey.",
     ),
     "training": (
         "svg",
@@ -159,8 +160,7 @@ class Pictures:
 
     def _alternative(self, kind: str, name: str) -> str:
         return {
-            "gallery": f"Saliency maps of images of {name}, a row a loss, a pair of columns a "
-            "method.",
+            "gallery": f"Saliency maps of images of {name}, a row a loss, three columns a method.",
             "training": f"Curves of training loss and validation accuracy by epoch on {name}.",
             "embeddings": f"Points of the test images of {name}, coloured by class, a panel a "
             "loss.",
