@@ -21,6 +21,7 @@ include: "workflow/rules/attribute.smk"
 include: "workflow/rules/evaluate.smk"
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/report.smk"
+include: "workflow/rules/status.smk"
 
 
 report: "workflow/report/workflow.rst"

@@ -141,12 +141,18 @@ def test_a_run_killed_half_way_goes_on_to_the_same_bytes(finished):
         assert process.poll() is None, "ended before it could be killed"
         assert time.monotonic() < deadline
         time.sleep(0.05)
+    # While it runs, another Snakemake may ask how far it is.
+    said = finished.run("status", "--config", "results=results/killed")
+    assert "results are locked" in said
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (killed / "tables").exists()
     finished.run("--unlock", "--config", "results=results/killed")
     finished.run("--rerun-incomplete", "--config", "results=results/killed")
     assert finished.artifacts("results/killed") == expected
+    said = finished.run("status", "--config", "results=results/killed")
+    assert "Nothing is left" in said
+    assert "locked" not in said
 
 
 def test_methods_of_every_kind_explain_all_classes_compressed_with_the_same_bytes(make_project):

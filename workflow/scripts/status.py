@@ -1,0 +1,14 @@
+"""Say what a grid has and lacks; to the terminal, since it is no result."""
+
+from pathlib import Path
+
+from clarity.grid import Grid
+from clarity.stages.status import status, told
+
+found = status(
+    Path(snakemake.params.root),
+    Grid(**snakemake.params.axes),
+    jobs=snakemake.params.jobs,
+    locks=Path(".snakemake/locks"),
+)
+print(told(found), flush=True)
