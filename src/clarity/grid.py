@@ -1,6 +1,6 @@
 """Grid: owns the axes, the cells and the folder of each; knows nothing of what is in the files."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 
@@ -63,3 +63,8 @@ class Grid:
     def cells(self) -> list[Cell]:
         """Return every cell."""
         return [Cell(run, method) for run in self.runs() for method in self.methods]
+
+
+def controls_last(methods: Sequence[str], controls: Collection[str]) -> list[str]:
+    """Return the methods in order, those that look at neither model nor class at the end."""
+    return sorted(methods, key=lambda method: method in controls)

@@ -210,6 +210,8 @@ def test_all_figures_are_there_for_the_printer(page):
     page.wait_for_function(
         "Array.from(document.querySelectorAll('figure img')).every(one => one.src)"
     )
+    sources = page.locator("figure img").evaluate_all("all => all.map(one => one.src)")
+    assert len(sources) == len(set(sources)) > 10
 
 
 # The explorer

@@ -10,6 +10,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from clarity.figures import style
+from clarity.grid import controls_last
 
 # Lengths in inches.
 PANEL, ABOVE, BELOW = 0.95, 0.5, 0.35
@@ -43,7 +44,7 @@ def curves(
     lengths = rows.groupby("metric")["point"].nunique()
     known = [m for m in metrics if lengths.get(m, 0) >= FEWEST_POINTS]
     rows = rows[rows["metric"].isin(known)]
-    ordered = [m for m in methods if m not in controls] + [m for m in methods if m in controls]
+    ordered = controls_last(methods, controls)
     shown = [method for method in ordered if method in set(rows["method"])]
     if not known:
         return style.only_reason("no metric with a curve")

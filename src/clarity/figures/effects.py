@@ -4,7 +4,6 @@ It draws the tables `comparisons` and `runs`; the only thing worked out here is 
 each single run.
 """
 
-import textwrap
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -21,6 +20,7 @@ from matplotlib.transforms import blended_transform_factory
 
 from clarity.figures import style
 from clarity.figures.words import span
+from clarity.grid import controls_last
 
 #: Verdicts whose markers are filled; that of equivalence is filled with grey.
 SIGNIFICANT = ("better", "worse", "different")
@@ -126,13 +126,7 @@ def effects(
     title = f"{metric}: difference to {baseline}{_meaning(rows)}"
     figure.suptitle(title, fontsize=style.BASE_SIZE + 1, x=0.01, ha="left")
     if others:
-        figure.legend(
-            handles=legend_keys({loss: looks[loss] for loss in others}, confidence, margin=True),
-            loc="outside lower center",
-            ncols=min(len(others) + 6, 5),
-            handletextpad=0.5,
-            columnspacing=1.4,
-        )
+        draw_legend(figure, {loss: looks[loss] for loss in others}, confidence, 5, margin=True)
     return figure
 
 
@@ -140,7 +134,7 @@ def _places(
     methods: Sequence[str], controls: Sequence[str], losses: int
 ) -> tuple[dict[str, float], float]:
     """Return the middle of each method's row in inches from the top, and the height of all."""
-    ordered = [m for m in methods if m not in controls] + [m for m in methods if m in controls]
+    ordered = controls_last(methods, controls)
     step = max(losses, 1) * loss_step(losses)
     places: dict[str, float] = {}
     y = METHOD_GAP / 2
@@ -251,9 +245,11 @@ def draw_differences(
     Where a row has a margin, the smallest difference of interest, a band of the height ``step``
     shows it. A few artists draw all rows: a figure of many rows takes as long as it has artists.
     """
-    known = [one for one in drawn if np.isfinite(one.row["difference"])]
+    known: list[Drawn] = []
     for one in drawn:
-        if one not in known:
+        if np.isfinite(one.row["difference"]):
+            known.append(one)
+        else:
             no_data(axes, one.y, "unavailable: no data")
     if not known:
         return
@@ -282,13 +278,25 @@ def draw_differences(
     axes.hlines(
         spans["y"], spans["ci_low"], spans["ci_high"], color=look.colour, lw=1.1, alpha=alpha
     )
-    for colour, part in frame.groupby(frame["verdict"].map(lambda v: face(str(v), look))):
+    draw_means(axes, frame, ("difference", "y"), look, 4.6, alpha)
+
+
+def draw_means(
+    axes: Axes,
+    frame: pd.DataFrame,
+    at: tuple[str, str],
+    look: style.LossStyle,
+    size: float,
+    alpha: float = 1.0,
+) -> None:
+    """Draw the marker of each row at the columns ``at``, filled as its verdict says."""
+    for colour, part in frame.groupby(frame["verdict"].map(lambda v: _face(str(v), look))):
         axes.plot(
-            part["difference"],
-            part["y"],
+            part[at[0]],
+            part[at[1]],
             linestyle="",
             marker=look.marker,
-            markersize=4.6,
+            markersize=size,
             markerfacecolor=colour,
             markeredgecolor=look.colour,
             markeredgewidth=1.0,
@@ -302,7 +310,7 @@ def loss_step(losses: int) -> float:
     return LOSS_STEP if losses <= FEW_LOSSES else SMALL_STEP
 
 
-def face(verdict: str, look: style.LossStyle) -> str:
+def _face(verdict: str, look: style.LossStyle) -> str:
     """Return the colour that fills the marker of a mean."""
     if verdict in SIGNIFICANT:
         return look.colour
@@ -345,18 +353,22 @@ def mark_direction(axes: Axes, direction: str) -> None:
     )
 
 
-def legend_keys(
+def draw_legend(
+    figure: Figure,
     looks: Mapping[str, style.LossStyle],
     confidence: float,
+    columns: int,
     *,
     runs: bool = True,
     margin: bool = False,
-) -> list[Line2D | Patch]:
-    """Return the legend: the losses, then the meaning of the signs.
+) -> None:
+    """Draw the legend below a figure: the losses, then the meaning of the signs.
 
     Args:
+        figure: with a constrained layout.
         looks: of the losses.
         confidence: of the intervals.
+        columns: at most.
         runs: whether single runs are drawn.
         margin: whether the smallest difference of interest is.
     """
@@ -364,17 +376,16 @@ def legend_keys(
     def key(label: str, **look: Any) -> Line2D:
         return Line2D([], [], label=label, **{"linestyle": "", "color": style.MUTED, **look})
 
-    handles = [
+    handles: list[Line2D | Patch] = [
         key(
-            textwrap.shorten(loss, 30, placeholder="…"),
+            style.shortened(loss, 30),
             color=look.colour,
             marker=look.marker,
             markersize=4.6,
         )
         for loss, look in looks.items()
     ]
-    return [
-        *handles,
+    handles += [
         key("better, worse or different", marker="o", markersize=4.6),
         key("equivalent", marker="o", markersize=4.6, markerfacecolor=style.FAINT),
         key("inconclusive", marker="o", markersize=4.6, markerfacecolor="white"),
@@ -382,3 +393,10 @@ def legend_keys(
         key(style.interval_words(confidence), linestyle="-", lw=1.1),
         *([Patch(color=MARGIN_COLOUR, label="below the smallest of interest")] if margin else []),
     ]
+    figure.legend(
+        handles=handles,
+        loc="outside lower center",
+        ncols=min(len(handles), columns),
+        handletextpad=0.5,
+        columnspacing=1.4,
+    )

@@ -100,14 +100,8 @@ def forest(
         axes.set_xlabel(UNIT, fontsize=style.SMALL_SIZE, loc="left")
         mark_direction(axes, "higher")
     told = span(rows["n_blocks"])
-    figure.suptitle(
-        f"Difference to {baseline} across the grid ({told} blocks of dataset and seed)",
-        fontsize=style.BASE_SIZE + 1,
-        x=0.01,
-        y=1 - 0.06 / total,
-        ha="left",
-        va="top",
-    )
+    words = f"Difference to {baseline} across the grid ({told} blocks of dataset and seed)"
+    style.title(figure, words, total)
     figure.legend(
         handles=_legend(bool(set(rows["name"]) & set(verdict)), confidence),
         loc="lower center",

@@ -21,6 +21,7 @@ from clarity.figures.maps import (
     put,
     shaded,
 )
+from clarity.grid import controls_last
 
 #: Stands for "no second class": the image shows one object.
 NONE = -1
@@ -134,7 +135,7 @@ def gallery(
         controls: which of the methods look at neither model nor class.
         baseline: the loss with the neutral look.
     """
-    ordered = [m for m in methods if m not in controls] + [m for m in methods if m in controls]
+    ordered = controls_last(methods, controls)
     plan = _Plan.of(examples.classes[:, 1] == NONE, len(losses), ordered, set(controls))
     figure = Figure(figsize=(plan.width, plan.height))
     axes = figure.add_axes((0.0, 0.0, 1.0, 1.0))

@@ -130,14 +130,7 @@ def heatmap(
                 for metric, y in tops.items():
                     cell = by_cell.get((metric, loss, method))
                     _draw(axes, cell, x, above + y, step, scale, colours)
-    figure.suptitle(
-        f"{dataset}: difference to {baseline}",
-        fontsize=style.BASE_SIZE + 1,
-        x=0.01,
-        y=1 - 0.05 / total,
-        ha="left",
-        va="top",
-    )
+    style.title(figure, f"{dataset}: difference to {baseline}", total)
     _draw_key(figure, total, scale, colours)
     return figure
 

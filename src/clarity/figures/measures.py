@@ -15,7 +15,7 @@ from clarity.figures import style
 from clarity.figures.effects import (
     Drawn,
     draw_differences,
-    legend_keys,
+    draw_legend,
     loss_step,
     mark_direction,
     no_data,
@@ -84,18 +84,13 @@ def measures(
             part = rows[rows["measure"] == measure]
             _draw_panel(axes, part, differences, measure, looks, height, names=column == 0)
             if group not in seen:
-                _name_group(axes, group)
+                # Above the title of its first panel.
+                style.above(axes, group, 16, fontsize=style.BASE_SIZE, color=style.MUTED)
                 seen.add(group)
     runs = rows.loc[rows["n_runs"] > 0, "n_runs"]
     title = f"{dataset}: models, difference to {baseline} (n: {span(runs)} runs)"
     figure.suptitle(title, fontsize=style.BASE_SIZE + 1, x=0.01, ha="left")
-    figure.legend(
-        handles=legend_keys(looks, confidence),
-        loc="outside lower center",
-        ncols=min(len(others) + 5, 7),
-        handletextpad=0.5,
-        columnspacing=1.4,
-    )
+    draw_legend(figure, looks, confidence, 7)
     return figure
 
 
@@ -134,16 +129,3 @@ def _draw_panel(
     axes.xaxis.set_major_locator(MaxNLocator(3))
     axes.set_title(measure.replace("_", " "), loc="left", fontsize=style.SMALL_SIZE)
     mark_direction(axes, str(rows.iloc[0]["direction"]))
-
-
-def _name_group(axes: Axes, group: str) -> None:
-    """Write the name of a group above its first panel."""
-    axes.annotate(
-        group,
-        (0.0, 1.0),
-        xycoords="axes fraction",
-        xytext=(0, 16),
-        textcoords="offset points",
-        fontsize=style.BASE_SIZE,
-        color=style.MUTED,
-    )

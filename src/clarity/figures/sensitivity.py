@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from clarity.figures import style
-from clarity.figures.effects import face, legend_keys
+from clarity.figures.effects import draw_legend, draw_means
 from clarity.figures.maps import broken
 from clarity.figures.standardised import UNIT, standardised
 
@@ -102,13 +102,7 @@ def sensitivity(
         x=0.01,
         ha="left",
     )
-    figure.legend(
-        handles=legend_keys({loss: looks[loss] for loss in others}, confidence, runs=False),
-        loc="outside lower center",
-        ncols=min(len(others) + 4, 7),
-        handletextpad=0.5,
-        columnspacing=1.4,
-    )
+    draw_legend(figure, {loss: looks[loss] for loss in others}, confidence, 7, runs=False)
     return figure
 
 
@@ -135,17 +129,6 @@ def _draw(
         frame = pd.DataFrame([row for _, row in known]).assign(at=[x for x, _ in known])
         spans = frame.dropna(subset="low")
         axes.vlines(spans["at"], spans["low"], spans["high"], color=look.colour, lw=1.1)
-        for colour, part in frame.groupby(frame["verdict"].map(lambda v, look=look: face(v, look))):
-            axes.plot(
-                part["at"],
-                part["value"],
-                linestyle="",
-                marker=look.marker,
-                markersize=4.2,
-                markerfacecolor=colour,
-                markeredgecolor=look.colour,
-                markeredgewidth=1.0,
-                zorder=3,
-            )
+        draw_means(axes, frame, ("at", "value"), look, 4.2)
     axes.set_xlim(-0.5, len(names) - 0.5)
     axes.yaxis.set_major_locator(MaxNLocator(4))

@@ -11,6 +11,7 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import MaxNLocator
 
 from clarity.figures import style
+from clarity.figures.standardised import UNIT
 from clarity.statistics.responses import NO_FAMILIES, responses
 from clarity.statistics.settings import MetricInfo, Settings
 
@@ -67,22 +68,11 @@ def separation(
         axes = figure.add_subplot(grid[divmod(place, COLUMNS)])
         _draw(axes, response.scores, measure, datasets, looks)
         told = _told(table, response.scope, response.name)
-        for text, above, weight in (
-            (style.shortened(response.name, 30), 19, "bold"),
-            (told, 3, "normal"),
-        ):
-            axes.annotate(
-                text,
-                (0.0, 1.0),
-                xycoords="axes fraction",
-                xytext=(0, above),
-                textcoords="offset points",
-                fontsize=style.SMALL_SIZE if above > 3 else style.TINY_SIZE,
-                fontweight=weight,
-                color=style.INK if above > 3 else style.MUTED,
-            )
+        name = style.shortened(response.name, 30)
+        style.above(axes, name, 19, fontsize=style.SMALL_SIZE, fontweight="bold")
+        style.above(axes, told, 3, fontsize=style.TINY_SIZE, color=style.MUTED)
         if place % COLUMNS == 0:
-            axes.set_ylabel("SD between images", fontsize=style.SMALL_SIZE)
+            axes.set_ylabel(UNIT, fontsize=style.SMALL_SIZE)
         if place >= len(asked) - COLUMNS:
             axes.set_xlabel(MEASURE, fontsize=style.SMALL_SIZE)
         axes.xaxis.set_major_locator(MaxNLocator(4))

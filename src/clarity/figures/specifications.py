@@ -82,26 +82,11 @@ def specifications(
         _draw_curve(upper, mine, looks[loss], limits, first=column == 0)
         title = style.shortened(loss, int(width / 0.075))
         upper.set_title(title, loc="left", color=looks[loss].colour, y=1.07)
-        upper.annotate(
-            _tally(mine),
-            (0.0, 1.0),
-            xycoords="axes fraction",
-            xytext=(0, 2),
-            textcoords="offset points",
-            fontsize=style.TINY_SIZE,
-            color=style.MUTED,
-        )
+        style.above(upper, _tally(mine), 2, fontsize=style.TINY_SIZE, color=style.MUTED)
         lower = figure.add_axes((left, 1 - (top + height) / total, share, depth / total))
         lower.set_ylim(depth, 0)
         _draw_choices(lower, mine, places, looks[loss], names=column == 0)
-    figure.suptitle(
-        f"{category}: every comparison with {baseline}, sorted",
-        fontsize=style.BASE_SIZE + 1,
-        x=0.01,
-        y=1 - 0.06 / total,
-        ha="left",
-        va="top",
-    )
+    style.title(figure, f"{category}: every comparison with {baseline}, sorted", total)
     figure.legend(
         handles=_legend(confidence),
         loc="lower center",

@@ -140,6 +140,23 @@ def interval_words(confidence: float) -> str:
     return f"{100 * confidence:g} % interval"
 
 
+def title(figure: Figure, text: str, height: float) -> None:
+    """Write the title at the top left of a figure of that height in inches, without a layout."""
+    figure.suptitle(text, fontsize=BASE_SIZE + 1, x=0.01, y=1 - 0.06 / height, ha="left", va="top")
+
+
+def above(axes: Axes, text: str, points: float, **look: Any) -> None:
+    """Write a text at the left, so many points above the panel."""
+    axes.annotate(
+        text,
+        (0.0, 1.0),
+        xycoords="axes fraction",
+        xytext=(0, points),
+        textcoords="offset points",
+        **look,
+    )
+
+
 def styled(draw: Callable[P, R]) -> Callable[P, R]:
     """Draw under the settings of this module, whatever those of the process."""
 

@@ -9,7 +9,7 @@ from typing import Any
 
 import pandas as pd
 
-from clarity.report.packing import pack_json, rounded
+from clarity.report.packing import listed, pack_json
 from clarity.tables.columns import describe
 
 #: Columns whose values can be picked from a list.
@@ -114,12 +114,12 @@ def data_table(
         title: of the page.
         frame: the rows.
         first: the columns that come first and are shown, in order; all others are left to be
-            chosen. None: all are shown.
+            chosen. If there are none, all are shown.
     """
-    joined = all(end in frame for end in ENDS)
-    names = [str(column) for column in frame if column not in ENDS[1:] or not joined]
-    if joined:
+    names = [str(column) for column in frame]
+    if ENDS[0] in names:
         names[names.index(ENDS[0])] = "interval"
+        names.remove(ENDS[1])
     order = [known for known in first if known in names]
     order += [known for known in names if known not in order]
     columns, values = [], []
@@ -148,18 +148,12 @@ def _describe(table: str, column: str) -> str:
 def _packed(column: str, frame: pd.DataFrame) -> tuple[str, Any]:
     """Return the kind of a column and its values: texts as their levels and places in them."""
     if column == "interval":
-        return "interval", [_numbers(frame[end]) for end in ENDS]
+        return "interval", [listed(frame[end].to_numpy()) for end in ENDS]
     values = frame[column]
     if pd.api.types.is_numeric_dtype(values) and values.dtype != bool:
-        return "p" if column.split("_")[0] == "p" else "number", _numbers(values)
+        return "p" if column.split("_")[0] == "p" else "number", listed(values.to_numpy())
     codes, levels = pd.factorize(values.astype(str))
     return (
         "verdict" if column == "verdict" else "text",
         {"levels": [str(level) for level in levels], "codes": codes.tolist()},
     )
-
-
-def _numbers(values: pd.Series) -> list[Any]:
-    if pd.api.types.is_integer_dtype(values):
-        return list(values.tolist())
-    return [rounded(value) for value in values.to_numpy(dtype=float)]

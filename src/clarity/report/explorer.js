@@ -6,11 +6,10 @@ if (document.getElementById("explorer-form")) {
   const images = document.getElementById("explorer-images");
   const board = document.getElementById("explorer-maps");
   const told = document.getElementById("explorer-told");
-  const STEPS = 127;
   const PERCENTILE = Number(board.dataset.percentile);
   const NONE = -1;
   const OUTLINES = ["#8a8a8a", "#000"];
-  let ramp, known, maps, latest = 0;
+  let ramp, steps, known, maps, opened = 0, picked = 0;
 
   const asked = (id) => Array.from(form.querySelectorAll(`#${id} input:checked`), (box) => Number(box.value));
   const image = () => Number(new FormData(form).get("image"));
@@ -36,19 +35,7 @@ if (document.getElementById("explorer-form")) {
   };
   const picture = (at) => {
     const start = at * known.shape[0] * known.shape[1];
-    return paint(make("canvas"), (pixel) => known.bytes.subarray(3 * (start + pixel), 3 * (start + pixel) + 3));
-  };
-  // A faint grey of the image, inverted if it is mostly dark, so that colours show on it.
-  const shade = (at) => {
-    const size = known.shape[0] * known.shape[1];
-    const grey = Array.from({ length: size }, (_, pixel) => {
-      const from = 3 * (at * size + pixel);
-      return (known.bytes[from] + known.bytes[from + 1] + known.bytes[from + 2]) / 3;
-    });
-    const low = Math.min(...grey), range = Math.max(Math.max(...grey) - low, 1);
-    const light = grey.map((value) => (value - low) / range);
-    const dark = light.toSorted((a, b) => a - b)[size >> 1] < 0.5;
-    return light.map((value) => 1 - 0.28 * (dark ? value : 1 - value));
+    return paint(make("canvas"), (pixel) => known.pixels.subarray(3 * (start + pixel), 3 * (start + pixel) + 3));
   };
   // Strokes along the border of an object, between its pixels and the others.
   const outline = (context, slot, at, zoom, colour) => {
@@ -72,7 +59,7 @@ if (document.getElementById("explorer-form")) {
     if (scale === null) return null;
     const size = known.shape[0] * known.shape[1];
     const start = ((loss * known.methods.length + method) * known.kept + slot) * size;
-    return Array.from(maps.subarray(start, start + size), (step) => step * scale / STEPS);
+    return Array.from(maps.subarray(start, start + size), (step) => step * scale / steps);
   };
   // What is to be shown of a cell: values or the reason why there are none.
   const wanted = (at, loss, method, shown) => {
@@ -86,13 +73,14 @@ if (document.getElementById("explorer-form")) {
     if (slot < 0) return "no map of this class is stored";
     return values(at, loss, method, slot) ?? "not finite";
   };
-  const draw = (found, under, at, shown) => {
+  const draw = (found, at, shown) => {
     const sizes = found.map(Math.abs).sort((a, b) => a - b);
     const scale = sizes[Math.min(sizes.length - 1, Math.floor(sizes.length * PERCENTILE / 100))] || sizes.at(-1);
+    const start = at * found.length;
     const canvas = paint(make("canvas"), (pixel) => {
-      const step = scale ? Math.round(STEPS * Math.max(-1, Math.min(1, found[pixel] / scale))) : 0;
-      const from = 3 * (step + STEPS);
-      return [0, 1, 2].map((channel) => ramp[from + channel] * under[pixel]);
+      const step = scale ? Math.round(steps * Math.max(-1, Math.min(1, found[pixel] / scale))) : 0;
+      const from = 3 * (step + steps);
+      return [0, 1, 2].map((channel) => ramp[from + channel] * known.under[start + pixel] / 255);
     });
     if (!known.masks || shown.startsWith("class-")) return canvas;
     const zoom = 6;
@@ -129,7 +117,7 @@ if (document.getElementById("explorer-form")) {
   const show = () => {
     const at = image(), shown = field("class").value, category = field("scores").value;
     const losses = asked("explorer-losses"), methods = asked("explorer-methods");
-    const under = shade(at), places = scoring(at, category);
+    const places = scoring(at, category);
     const [label, second] = [known.images[at].label, known.images[at].second].map(className);
     told.textContent = single(at)
       ? `Image ${known.images[at].row}, label ${label}; models of seed ${known.seed}.`
@@ -151,7 +139,7 @@ if (document.getElementById("explorer-form")) {
           return cell;
         }
         const name = shownClass(at, loss, shown);
-        const canvas = draw(found, under, at, shown);
+        const canvas = draw(found, at, shown);
         canvas.setAttribute("role", "img");
         canvas.setAttribute("aria-label", `map of ${name} by ${known.methods[method]}, ${known.losses[loss]}`);
         cell.append(canvas, make("small", { text: name + (found.some(Boolean) ? "" : ", all zero") }));
@@ -173,17 +161,20 @@ if (document.getElementById("explorer-form")) {
     options(field("class"), [...pair, ...more]);
   };
   const pick = async () => {
-    const turn = ++latest;
+    const turn = ++picked;
     const found = await unpackBytes(packedText(`maps-${field("dataset").value}-${image()}`));
     // Whoever is quick has picked another image by now.
-    if (turn !== latest) return;
+    if (turn !== picked) return;
     maps = new Int8Array(found.buffer);
     classChoices();
     show();
   };
   const open = async () => {
+    const turn = ++opened;
     const found = await unpackJson(packedText(`explorer-${field("dataset").value}`));
-    [found.bytes, found.masks] = await Promise.all([unpackBytes(found.pixels), found.masks && unpackBytes(found.masks)]);
+    for (const name of ["pixels", "under", "masks"]) found[name] = found[name] && await unpackBytes(found[name]);
+    // Whoever is quick has picked another dataset by now.
+    if (turn !== opened) return;
     const before = known;
     known = found;
     const named = (id) => new Set(asked(id).map((at) => before[id === "explorer-losses" ? "losses" : "methods"][at]));
@@ -218,6 +209,7 @@ if (document.getElementById("explorer-form")) {
   }
   whenSeen([document.getElementById("explorer")], async () => {
     ramp = await unpackBytes(board.dataset.colours);
+    steps = (ramp.length / 3 - 1) / 2;
     form.hidden = false;
     await open();
   });

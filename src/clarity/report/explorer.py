@@ -17,9 +17,10 @@ import pandas as pd
 from PIL import Image
 
 from clarity import storage
-from clarity.figures.maps import COLOURS, PERCENTILE
-from clarity.grid import Cell, Grid, Run
-from clarity.report.packing import pack, pack_json, rounded
+from clarity.figures.gallery import NONE
+from clarity.figures.maps import COLOURS, PERCENTILE, shaded
+from clarity.grid import Cell, Grid, Run, controls_last
+from clarity.report.packing import listed, pack, pack_json
 from clarity.tables.load import PREDICTIONS
 
 #: Values of maps that a page may hold, over all datasets; packed, each takes about a byte.
@@ -33,8 +34,6 @@ FEWEST, MOST = 4, 24
 
 #: A map's values are kept as whole numbers up to this one.
 STEPS = 127
-
-NO_CLASS = -1
 
 
 @dataclass(frozen=True)
@@ -98,8 +97,7 @@ def _dataset(
     notes = storage.read_tensor_metadata(place)
     classes = storage.read_tensor_rows(place, "classes")
     own = len(json.loads(notes.get("own_pictures", "[]")))
-    methods = [m for m in grid.methods if m not in controls]
-    methods += [m for m in grid.methods if m in controls]
+    methods = controls_last(grid.methods, controls)
     runs = [Run(dataset, loss, grid.seeds[0]) for loss in grid.losses]
     cells = [[_Maps.of(root, Cell(run, method)) for method in methods] for run in runs]
     stored = max((cell.classes for row in cells for cell in row), default=0)
@@ -109,7 +107,7 @@ def _dataset(
     )
     rows = chosen_images(classes, own, count)
     shape = reduced_shape(height, width, side)
-    explained = np.full((len(runs), len(rows), kept), NO_CLASS)
+    explained = np.full((len(runs), len(rows), kept), NONE)
     scales = np.zeros((len(runs), len(methods), len(rows), kept))
     values = np.zeros((len(rows), len(runs), len(methods), kept, *shape), np.int8)
     for at, row in enumerate(cells):
@@ -123,7 +121,8 @@ def _dataset(
             maps = storage.read_tensor_rows(cell.path, "maps", rows, columns=many)
             steps, scale = in_steps(reduced(maps, shape))
             values[:, at, column, :many], scales[at, column, :, :many] = steps, scale
-    images = storage.read_tensor_rows(place, "images", rows)
+    pixels = _pixels(storage.read_tensor_rows(place, "images", rows), shape)
+    under = shaded(pixels.transpose(0, 3, 1, 2))
     about = {
         "dataset": dataset,
         "seed": grid.seeds[0],
@@ -137,16 +136,16 @@ def _dataset(
         "classes": json.loads(notes["classes"]),
         "shape": list(shape),
         "kept": kept,
-        "stored": stored,
         "images": [
             {"row": int(row), "label": int(label), "second": int(second)}
             for row, (label, second) in zip(rows, classes[rows], strict=True)
         ],
-        "pixels": pack(_pixels(images, shape).tobytes()),
+        "pixels": pack(pixels.tobytes()),
+        "under": pack(np.round(255 * under).astype(np.uint8).tobytes()),
         "masks": _masks(place, rows, shape),
         "predicted": [_predicted(root, run, rows) for run in runs],
         "explained": explained.tolist(),
-        "scales": [[[[rounded(v) for v in i] for i in m] for m in run] for run in scales.tolist()],
+        "scales": listed(scales),
         "reasons": [[cell.reason for cell in row] for row in cells],
         "scores": [
             [_scores(root, Cell(run, method), rows, list(metrics)) for method in methods]
@@ -210,7 +209,7 @@ def chosen_images(classes: np.ndarray, own: int, count: int) -> np.ndarray:
     Returns:
         Rows, single images before those of two classes, each group in ascending order.
     """
-    pair = classes[:, 1] != NO_CLASS
+    pair = classes[:, 1] != NONE
     frame = pd.DataFrame({"first": classes[:, 0], "pair": pair})
     frame["theirs"] = np.arange(len(classes)) < len(classes) - own
     frame["turn"] = frame.groupby(["pair", "first"]).cumcount()
@@ -269,17 +268,15 @@ def _masks(place: Path, rows: np.ndarray, shape: tuple[int, int]) -> str:
 def _predicted(root: Path, run: Run, rows: np.ndarray) -> list[int]:
     """Return the class that a model gives each image; none for a run that failed."""
     path = root / run.folder / PREDICTIONS
-    nothing = [NO_CLASS] * len(rows)
+    nothing = [NONE] * len(rows)
     if not path.exists():
         return nothing
     frame = storage.read_table(path, ["split", "image", "predicted"])
     mine = frame[frame["split"] == "evaluation"].set_index("image")["predicted"]
-    return [int(value) for value in mine.reindex(rows, fill_value=NO_CLASS)]
+    return [int(value) for value in mine.reindex(rows, fill_value=NONE)]
 
 
-def _scores(
-    root: Path, cell: Cell, rows: np.ndarray, metrics: Sequence[str]
-) -> list[list[float | str | None]]:
+def _scores(root: Path, cell: Cell, rows: np.ndarray, metrics: Sequence[str]) -> list[Any]:
     """Return the score of each image by each metric; None where there is no number."""
     path = root / cell.folder / "scores.parquet"
     if not path.exists():
@@ -287,4 +284,4 @@ def _scores(
     frame = storage.read_table(path, ["image", "metric", "value"])
     wide = frame[frame["image"].isin(rows)].pivot(index="image", columns="metric", values="value")
     known = wide.reindex(index=rows, columns=list(metrics)).to_numpy(dtype=float)
-    return [[rounded(value) for value in row] for row in known]
+    return listed(known)

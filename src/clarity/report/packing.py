@@ -10,6 +10,8 @@ import json
 import math
 from typing import Any
 
+import numpy as np
+
 #: Significant digits of a number in the page; the tables beside it have them all.
 DIGITS = 6
 
@@ -39,3 +41,12 @@ def rounded(value: float) -> float | str | None:
     if math.isinf(value):
         return "Infinity" if value > 0 else "-Infinity"
     return float(f"{value:.{DIGITS}g}")
+
+
+def listed(values: np.ndarray) -> list[Any]:
+    """Return numbers as nested lists of `rounded` ones; whole numbers as they are."""
+    if np.issubdtype(values.dtype, np.integer):
+        return list(values.tolist())
+    if values.ndim == 1:
+        return [rounded(value) for value in values.tolist()]
+    return [listed(part) for part in values]

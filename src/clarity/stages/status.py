@@ -4,6 +4,7 @@ A file that is there counts as done; whether it is up to date is Snakemake's to 
 into each folder, and opens only the logs of what is not there: cheap for a hundred thousand cells.
 """
 
+import functools
 import os
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -13,10 +14,9 @@ from typing import Any
 
 import pandas as pd
 
-from clarity import storage
 from clarity.figures.words import count
 from clarity.grid import Cell, Grid, Run
-from clarity.tables.run_times import COSTS
+from clarity.tables.run_times import COSTS, record
 
 #: The stages of a run and those of a cell, with the file that each ends with.
 RUN_STAGES = {"train": "manifest.json", "trust": "trust.parquet"}
@@ -75,6 +75,8 @@ def status(root: Path, grid: Grid, *, jobs: str, locks: Path, now: float | None 
     """
     now = time.time() if now is None else now
     locked = _is_locked(locks, root)
+    # A job of all methods has one log for the files of all.
+    state_of = functools.cache(functools.partial(_state_of, locked=locked))
     states: dict[tuple[str, str, str], dict[str, int]] = {
         (dataset, loss, stage): dict.fromkeys(STATES, 0)
         for dataset in grid.datasets
@@ -86,7 +88,7 @@ def status(root: Path, grid: Grid, *, jobs: str, locks: Path, now: float | None 
     for dataset in grid.datasets:
         log = root / "logs" / "prepare" / f"{dataset}.log"
         if "data.safetensors" not in _listed(root / f"dataset={dataset}"):
-            state, words = _state_of(log, locked)
+            state, words = state_of(log)
             if state == "failed":
                 failures[log] = Failure("prepare", log, words)
     for run in grid.runs():
@@ -97,7 +99,7 @@ def status(root: Path, grid: Grid, *, jobs: str, locks: Path, now: float | None 
                 finished[stage].append(written)
                 continue
             log = _log(root, stage, run, method if jobs == "cell" else "")
-            state, words = _state_of(log, locked)
+            state, words = state_of(log)
             counts[state] += 1
             if state == "failed":
                 failures.setdefault(log, Failure(stage, log, words))
@@ -255,8 +257,8 @@ def _costs(root: Path, grid: Grid) -> dict[str, float]:
 
 
 def _add(found: list[float], path: Path, seconds: Any) -> None:
-    if len(found) < RECORDS and path.exists():
-        found.append(float(seconds(storage.read_json(path))))
+    if len(found) < RECORDS and (cost := record(path)):
+        found.append(float(seconds(cost)))
 
 
 def _pace(finished: Mapping[str, list[float]], costs: Mapping[str, float], now: float) -> float:

@@ -57,7 +57,7 @@ def agreement_tables(
     Args:
         runs: the table of that name.
         metrics: what must be known of each metric, in order.
-        settings: for the bootstrap.
+        settings: for the level.
         controls: methods that do not count.
         families: of the metrics that are a setting of something, what they are a setting of: the
             settings of one metric are averaged, since they agree as a matter of course.
@@ -65,7 +65,7 @@ def agreement_tables(
     Returns:
         `AGREEMENT`, by pairs of metrics: the mean over rankings of Spearman's correlation between
         two metrics' rankings of the losses (within dataset, seed and method), or of the methods
-        (within dataset, seed and loss), with a bootstrap interval over (dataset, seed); and
+        (within dataset, seed and loss), with the jackknife's interval over (dataset, seed); and
         `CONCORDANCE`: the mean of Kendall's W over all metrics as raters, and Krippendorff's alpha.
     """
     # Only ranks matter, so scores need no unit; the settings of a metric share theirs.

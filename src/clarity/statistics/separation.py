@@ -80,7 +80,7 @@ def separation_tables(
             there.
         metrics: what must be known of each metric, in order.
         baseline: the loss that the others are compared with.
-        settings: for the scale, the level and the bootstrap.
+        settings: for the scale and the level.
         controls: methods that do not count.
         families: of the metrics that are a setting of something, what they are a setting of.
 
@@ -194,7 +194,7 @@ def _correlate(
         scores: a row a run, a column a question.
         given: the measure and accuracy of these runs.
         measure: its name.
-        settings: for the bootstrap.
+        settings: for the level and the seed.
     """
     has = given.notna().all(axis=1).to_numpy(dtype=bool)
     known = scores.notna().to_numpy(dtype=bool) & has[:, None]
@@ -217,7 +217,7 @@ def _correlate_whole(table: pd.DataFrame, measure: str, settings: Settings) -> l
     Args:
         table: by run, the scores, then the measure and accuracy.
         measure: its name.
-        settings: for the bootstrap.
+        settings: for the level and the seed.
     """
     count = table.shape[1] - 2
     dataset = table.index.get_level_values("dataset")

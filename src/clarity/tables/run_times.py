@@ -50,17 +50,17 @@ def run_times(root: storage.StrPath, grid: Grid) -> pd.DataFrame:
     source = Path(root)
     rows: list[dict[str, Any]] = []
     for run in grid.runs():
-        manifest = _record(source / run.folder / "manifest.json")
+        manifest = record(source / run.folder / "manifest.json")
         if "seconds" in manifest:
             cost = {"seconds": manifest["seconds"], "images": manifest.get("images_seen", NOTHING)}
             rows.append(_row(STAGES[0], run.dataset, cost, loss=run.loss))
         costs = source / COSTS / run.folder
         for cell in (Cell(run, method) for method in grid.methods):
             place = {"method": cell.method}
-            maps = _record(costs / f"{cell.method}.json")
+            maps = record(costs / f"{cell.method}.json")
             if maps.get("status") == "ok":
                 rows.append(_row(STAGES[1], run.dataset, maps, **place))
-            for metric, cost in _record(costs / f"{cell.method}-metrics.json").items():
+            for metric, cost in record(costs / f"{cell.method}-metrics.json").items():
                 rows.append(_row(STAGES[2], run.dataset, cost, **place, metric=metric))
     if not rows:
         return pd.DataFrame({name: [] for name in COLUMNS})
@@ -78,7 +78,8 @@ def run_times(root: storage.StrPath, grid: Grid) -> pd.DataFrame:
     return ordered[list(COLUMNS)]
 
 
-def _record(path: Path) -> dict[str, Any]:
+def record(path: Path) -> dict[str, Any]:
+    """Return what a job left of what it cost; nothing if it left no file."""
     found: dict[str, Any] = storage.read_json(path) if path.exists() else {}
     return found
 
