@@ -284,7 +284,7 @@ class Synthetic:
             "seconds": round(float(rng.uniform(10, 30)), 3),
             "temperature": {"logit": 1.1, "prototype": 0.1},
             "versions": {"python": "3.11.7", "clarity-xai": "0.1.0", "torch": "2.14.1"},
-            "git": {"commit": "0123456789abcdef", "changed": False},
+            "git": {"commit": "0123456789abcdef0123456789abcdef01234567", "changed": False},
             "host": {"name": "host", "system": "Linux", "processor": "a processor", "cores": 2},
         }
 
