@@ -14,11 +14,22 @@ if "datasets" not in config:
 
 
 include: "workflow/rules/common.smk"
+include: "workflow/rules/slurm.smk"
 include: "workflow/rules/data.smk"
-include: "workflow/rules/train.smk"
-include: "workflow/rules/trust.smk"
-include: "workflow/rules/attribute.smk"
-include: "workflow/rules/evaluate.smk"
+
+
+if CONFIG.jobs == "run":
+
+    include: "workflow/rules/run.smk"
+
+else:
+
+    include: "workflow/rules/train.smk"
+    include: "workflow/rules/trust.smk"
+    include: "workflow/rules/attribute.smk"
+    include: "workflow/rules/evaluate.smk"
+
+
 include: "workflow/rules/compare.smk"
 include: "workflow/rules/report.smk"
 include: "workflow/rules/status.smk"
@@ -30,6 +41,12 @@ report: "workflow/report/workflow.rst"
 # Locally, `--resources gpu=N` bounds the GPU jobs; on a cluster each job asks for its own.
 resource_scopes:
     gpu="local",
+
+
+# One driver at a time works on results; targets that make no files, such as status, may always run.
+onstart:
+    hold_results()
+    outlive_the_controller()
 
 
 rule all:
@@ -45,8 +62,8 @@ rule train_all:
     name:
         "train-all"
     input:
-        runs("manifest.json"),
-        runs("trust.parquet"),
+        lambda w: runs("manifest.json"),
+        lambda w: runs("trust.parquet"),
     localrule: True
 
 
@@ -54,7 +71,7 @@ rule attribute_all:
     name:
         "attribute-all"
     input:
-        cells("attributions.safetensors"),
+        lambda w: cells("attributions.safetensors"),
     localrule: True
 
 
@@ -62,5 +79,5 @@ rule evaluate_all:
     name:
         "evaluate-all"
     input:
-        cells("scores.parquet"),
+        lambda w: cells("scores.parquet"),
     localrule: True

@@ -96,8 +96,12 @@ class Config(Section):
     ] = None
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1, description="training runs")]
     jobs: Annotated[
-        Literal["model", "cell"], Field(description="a job for all methods of a model, or for each")
-    ] = "model"
+        Literal["run", "model", "cell"],
+        Field(description="a job for all stages of a model, for each, or for each method too"),
+    ] = "run"
+    shards: Annotated[
+        PositiveInt, Field(description="with `jobs: run`, the seeds of a dataset and loss a job")
+    ] = 1
     device: Annotated[Literal["auto", "cpu", "cuda"], Field(description="where models run")] = (
         "auto"
     )
@@ -200,6 +204,8 @@ class Config(Section):
         ]
 
     def _axis_problems(self) -> Iterable[str]:
+        if self.shards > 1 and self.jobs != "run":
+            yield f"shards: found {self.shards} with `jobs: {self.jobs}`, wanted 1, or `jobs: run`"
         if self.evaluation.classes in ("top-0", "top-1"):
             yield (
                 f"evaluation.classes: found {self.evaluation.classes}, wanted top-2 or more: "

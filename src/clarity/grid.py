@@ -13,9 +13,14 @@ class Run:
     seed: int
 
     @property
+    def data(self) -> str:
+        """The folder of the run's dataset under the results root."""
+        return f"dataset={self.dataset}"
+
+    @property
     def folder(self) -> str:
         """The run's folder under the results root, in hive form."""
-        return f"dataset={self.dataset}/loss={self.loss}/seed={self.seed}"
+        return f"{self.data}/loss={self.loss}/seed={self.seed}"
 
 
 @dataclass(frozen=True, order=True)
@@ -63,6 +68,15 @@ class Grid:
     def cells(self) -> list[Cell]:
         """Return every cell."""
         return [Cell(run, method) for run in self.runs() for method in self.methods]
+
+    def shards(self, size: int) -> list[tuple[str, list[int]]]:
+        """Return the seeds in parts of ``size``, each with a label: the runs of a loss a job takes.
+
+        A new seed adds a part or goes into the last one, and changes no other.
+        """
+        starts = range(0, len(self.seeds), size)
+        parts = [list(self.seeds[start : start + size]) for start in starts]
+        return [("-".join(map(str, dict.fromkeys((p[0], p[-1])))), p) for p in parts]
 
 
 def controls_last(methods: Sequence[str], controls: Collection[str]) -> list[str]:

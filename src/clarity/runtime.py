@@ -1,11 +1,16 @@
 """Runtime: owns the device, the number of threads and what makes torch repeat its results."""
 
+import functools
 import os
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import torch
 from threadpoolctl import threadpool_limits
+
+from clarity.locks import hold_least_used
 
 
 @contextmanager
@@ -16,7 +21,8 @@ def deterministic(device: str, threads: int) -> Iterator[torch.device]:
     over another number of threads may round otherwise.
 
     Args:
-        device: "cpu", "cuda", or "auto" for the GPU that the process was given, if any.
+        device: "cpu", "cuda", or "auto" for the GPU that the process was given, if any. Of several,
+            it takes the one that the fewest jobs of this machine use, until the process ends.
         threads: threads for torch and for numpy's linear algebra.
 
     Yields:
@@ -43,8 +49,23 @@ def deterministic(device: str, threads: int) -> Iterator[torch.device]:
     torch.backends.cudnn.allow_tf32 = False
     try:
         with threadpool_limits(threads):
+            if chosen == "cuda":
+                torch.cuda.set_device(own_gpu(torch.cuda.device_count()))
             yield torch.device("cpu" if chosen == "auto" else chosen)
     finally:
         torch.set_num_threads(before[0])
         torch.use_deterministic_algorithms(before[1])
         torch.backends.cudnn.allow_tf32 = before[2]
+
+
+@functools.cache
+def own_gpu(count: int) -> int:
+    """Return which of the GPUs that torch sees is this process's, the same until it ends.
+
+    On a cluster a job sees the GPUs that it was given; on one machine all jobs see all of them, and
+    spread (`clarity.locks.hold_least_used`).
+    """
+    given = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    named = [name.strip() for name in given if name.strip()]
+    gpus = (named or [str(number) for number in range(count)])[:count]
+    return hold_least_used(gpus, Path(tempfile.gettempdir()) / f"clarity-gpus-{os.getuid()}")

@@ -4,21 +4,25 @@ Every write goes to a temporary file in the same folder and is renamed when it i
 killed job leaves either the old file, the new file or none. Every read failure names the file and
 how to make it again. Nothing is ever unpickled: tensors are safetensors, tables are parquet.
 
-A tensor may be compressed without loss, row by row. Its place in the file is then taken by three
-tensors: NAME.zstd, the compressed rows end to end (uint8); NAME.offsets, where each row begins and
-the last one ends (int64 [rows + 1]); and NAME.checksums, the CRC-32 of each (uint32 [rows]). The
-metadata hold its type and shape under a key of storage's own. Readers get the tensor back and see
-none of this.
+Every artifact carries a digest, the SHA-256 of its own bytes with zeros in the digest's place. It
+stands in the metadata of a safetensors or parquet file, and is a key of a sealed JSON file; readers
+of contents check it before they give anything back, so that a file that was cut short, emptied or
+altered between two stages is an error and no result.
+
+A tensor may be compressed without loss, row by row. Its place in the file is then taken by two
+tensors: NAME.zstd, the compressed rows end to end (uint8), and NAME.offsets, where each row begins
+and the last one ends (int64 [rows + 1]). The metadata hold its type and shape under a key of
+storage's own. Readers get the tensor back and see none of this.
 """
 
 import contextlib
 import hashlib
 import io
 import json
+import mmap
 import os
 import tempfile
-import zlib
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -42,10 +46,17 @@ DTYPES = {
     **{f"U{bits}": f"uint{bits}" for bits in (8, 16, 32, 64)},
 }
 
+#: The metadata key of the digest, and what stands before its 64 hexadecimal digits there: a mark by
+#: which the place is found, whatever the format.
+SEAL = "digest"
+MARK = b"clarity-sha256:"
+DIGITS = 64
+UNSEALED = MARK + b"0" * DIGITS
+
 #: The metadata key that says which tensors are compressed: their types and shapes, as JSON.
 COMPRESSED = "storage.compressed"
-#: The tensors that stand for a compressed one: its rows, where they begin, their checksums.
-BLOB, OFFSETS, CHECKSUMS = PARTS = (".zstd", ".offsets", ".checksums")
+#: The tensors that stand for a compressed one: its rows, and where they begin.
+BLOB, OFFSETS = PARTS = (".zstd", ".offsets")
 #: zstd's level. Level 9 saves another 1% of upsampled maps, and takes four times as long to write.
 LEVEL = 3
 
@@ -124,13 +135,16 @@ def write_tensors(
             raise ValueError(f"compressed: found {name!r} of type {array.dtype}, wanted numbers")
         shapes[name] = {"dtype": array.dtype.name, "shape": list(array.shape)}
         arrays |= {name + part: own for part, own in _compress(array).items()}
-    if COMPRESSED in notes:
-        raise ValueError(f"metadata: found {COMPRESSED!r}, which is storage's own")
+    for own in (COMPRESSED, SEAL):
+        if own in notes:
+            raise ValueError(f"metadata: found {own!r}, which is storage's own")
     if shapes:
         notes[COMPRESSED] = json.dumps(shapes, sort_keys=True)
+    notes[SEAL] = UNSEALED.decode()
     with atomic(path) as temporary:
         save_file(dict(sorted(arrays.items())), temporary, metadata=notes)
         _sort_header(temporary)
+        _seal(temporary, path)
 
 
 def _sort_header(path: Path) -> None:
@@ -158,18 +172,11 @@ def _compress(array: np.ndarray) -> dict[str, np.ndarray]:
     return {
         BLOB: np.frombuffer(b"".join(blobs), dtype=np.uint8),
         OFFSETS: np.cumsum([0, *map(len, blobs)], dtype=np.int64),
-        CHECKSUMS: np.array([zlib.crc32(blob) for blob in blobs], dtype=np.uint32),
     }
 
 
-def _restore(blob: bytes, checksum: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
-    """Return the row that a blob of `_compress` holds.
-
-    Raises:
-        ValueError: if the blob is not the one that was written.
-    """
-    if zlib.crc32(blob) != checksum:
-        raise ValueError("a compressed row is damaged: its checksum is another")
+def _restore(blob: bytes, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
+    """Return the row that a blob of `_compress` holds."""
     count = int(np.prod(shape))
     plain = pa.Codec("zstd").decompress(blob, count * dtype.itemsize, asbytes=True)
     planes = np.frombuffer(plain, dtype=np.uint8).reshape(dtype.itemsize, count)
@@ -217,7 +224,7 @@ class _File:
         }
         compressed = json.loads(metadata.get(COMPRESSED, "{}"))
         self._compressed = set(compressed)
-        self.metadata = {key: text for key, text in metadata.items() if key != COMPRESSED}
+        self.metadata = _told(metadata)
         parts = {name + part for name in compressed for part in PARTS}
         self.dtypes = {name: it.dtype for name, it in self._stored.items() if name not in parts}
         self.shapes = {name: it.shape for name, it in self._stored.items() if name not in parts}
@@ -238,11 +245,11 @@ class _File:
         kept = shape if columns is None else (columns, *shape[1:])
         found = np.empty((len(rows), *kept), dtype)
         if name in self._compressed:
-            blobs, checksums = self._blobs(name)
+            blobs = self._blobs(name)
             for place, row in enumerate(rows):
                 start, end = blobs[row]
                 blob = self._array(start, np.dtype(np.uint8), (end - start,)).tobytes()
-                whole = _restore(blob, checksums[row], dtype, shape)
+                whole = _restore(blob, dtype, shape)
                 found[place] = whole if columns is None else whole[:columns]
             return found
         stored = self._stored[name]
@@ -250,16 +257,16 @@ class _File:
             found[place] = self._array(stored.start + int(row) * stored.row, dtype, kept)
         return found
 
-    def _blobs(self, name: str) -> tuple[list[tuple[int, int]], list[int]]:
-        """Return where in the file each row of a compressed tensor lies, and its checksum."""
-        blob, offsets, checksums = (self._stored[name + part] for part in PARTS)
+    def _blobs(self, name: str) -> list[tuple[int, int]]:
+        """Return where in the file each row of a compressed tensor lies."""
+        blob, offsets = (self._stored[name + part] for part in PARTS)
         places = (blob.start + self.whole(name + OFFSETS)).tolist()
         rows = self.shapes[name][0]
-        if offsets.shape != (rows + 1,) or checksums.shape != (rows,):
+        if offsets.shape != (rows + 1,):
             raise ValueError(f"the parts of the compressed {name!r} do not fit together")
         if places != sorted(places) or [places[0], places[-1]] != [blob.start, blob.end]:
             raise ValueError(f"the rows of the compressed {name!r} do not fit together")
-        return list(pairwise(places)), self.whole(name + CHECKSUMS).tolist()
+        return list(pairwise(places))
 
     def _array(self, start: int, dtype: np.dtype, shape: tuple[int, ...]) -> np.ndarray:
         """Return the array whose bytes begin at a place of the file, and read no others."""
@@ -292,9 +299,9 @@ def read_tensors(path: StrPath) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Read all arrays and the metadata of a safetensors file.
 
     Raises:
-        CorruptArtifact: if the file is missing, cut short, not safetensors, or a compressed row is
-            damaged.
+        CorruptArtifact: if the file is missing, not safetensors, or not as it was written.
     """
+    check(path)
     with _opened(path) as file:
         return {name: file.whole(name) for name in sorted(file.shapes)}, file.metadata
 
@@ -319,10 +326,11 @@ def read_tensor_rows(
         The array [M, columns, ...].
 
     Raises:
-        CorruptArtifact: if the file is missing, cut short, not safetensors, lacks the array, or a
-            compressed row that is asked for is damaged.
+        CorruptArtifact: if the file is missing, not safetensors, not as it was written, or lacks
+            the array.
         IndexError: if the array has no such row or not so many columns.
     """
+    check(path)
     with _opened(path) as file:
         if name not in file.shapes:
             raise CorruptArtifact(path, f"no tensor {name!r}")
@@ -349,17 +357,20 @@ def read_tensor_shapes(path: StrPath) -> dict[str, tuple[int, ...]]:
 
 
 def read_tensor_metadata(path: StrPath) -> dict[str, str]:
-    """Read only the metadata of a safetensors file, without its arrays.
+    """Read only the metadata of a safetensors file, without its arrays; its digest is not checked.
 
     Raises:
         CorruptArtifact: if the file is missing, cut short or not safetensors.
     """
     try:
-        metadata = _metadata(path)
+        return _told(_metadata(path))
     except (OSError, SafetensorError) as error:
         raise CorruptArtifact(path, error) from error
-    metadata.pop(COMPRESSED, None)
-    return metadata
+
+
+def _told(metadata: Mapping[str, str]) -> dict[str, str]:
+    """Return the metadata that are not storage's own."""
+    return {key: text for key, text in metadata.items() if key not in (COMPRESSED, SEAL)}
 
 
 def _metadata(path: StrPath) -> dict[str, str]:
@@ -390,7 +401,11 @@ def write_table(
     # pandas' own schema note holds library versions, which are no part of the data.
     table = table.replace_schema_metadata(dict(sorted((metadata or {}).items())))
     with atomic(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        with pq.ParquetWriter(temporary, table.schema, compression="zstd") as writer:
+            writer.write_table(table)
+            # Not in the schema, of which the file has a second copy in another coding.
+            writer.add_key_value_metadata({SEAL: UNSEALED.decode()})
+        _seal(temporary, path)
 
 
 def read_table(path: StrPath, columns: Sequence[str] | None = None) -> pd.DataFrame:
@@ -399,7 +414,8 @@ def read_table(path: StrPath, columns: Sequence[str] | None = None) -> pd.DataFr
     The axes in the folder names are not added as columns: a file is read as it was written.
 
     Raises:
-        CorruptArtifact: if the file is missing, cut short, not parquet or lacks a column.
+        CorruptArtifact: if the file is missing, not parquet, not as it was written or lacks a
+            column.
     """
     frame: pd.DataFrame = read_columns(path, columns).to_pandas()
     return frame
@@ -409,8 +425,10 @@ def read_columns(path: StrPath, columns: Sequence[str] | None = None) -> pa.Tabl
     """Read a parquet file like `read_table`, as arrow has it: faster for many small files.
 
     Raises:
-        CorruptArtifact: if the file is missing, cut short, not parquet or lacks a column.
+        CorruptArtifact: if the file is missing, not parquet, not as it was written or lacks a
+            column.
     """
+    check(path)
     try:
         names = None if columns is None else list(columns)
         # A file is small, and its threads would only be in each other's way.
@@ -424,7 +442,7 @@ def read_columns(path: StrPath, columns: Sequence[str] | None = None) -> pa.Tabl
 
 
 def read_table_metadata(path: StrPath) -> dict[str, str]:
-    """Read only the string metadata of a parquet file.
+    """Read only the string metadata of a parquet file; its digest is not checked.
 
     Raises:
         CorruptArtifact: if the file is missing, cut short or not parquet.
@@ -433,12 +451,12 @@ def read_table_metadata(path: StrPath) -> dict[str, str]:
         metadata = pq.read_schema(path).metadata or {}
     except (OSError, pa.ArrowException) as error:
         raise CorruptArtifact(path, error) from error
-    return {key.decode(): value.decode() for key, value in metadata.items()}
+    return _told({key.decode(): value.decode() for key, value in metadata.items()})
 
 
 def write_json(path: StrPath, value: Any) -> None:
     """Write ``value`` as indented JSON with sorted keys."""
-    write_text(path, json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n")
+    write_text(path, _json(value))
 
 
 def read_json(path: StrPath) -> Any:
@@ -453,6 +471,27 @@ def read_json(path: StrPath) -> Any:
         raise CorruptArtifact(path, error) from error
 
 
+def write_record(path: StrPath, value: Mapping[str, Any]) -> None:
+    """Write a mapping as JSON that carries its digest, under the key `SEAL`."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(_json({**value, SEAL: UNSEALED.decode()}).encode())
+        _seal(temporary, path)
+
+
+def read_record(path: StrPath) -> dict[str, Any]:
+    """Read what `write_record` wrote.
+
+    Raises:
+        CorruptArtifact: if the file is missing or not as it was written.
+    """
+    check(path)
+    return {key: value for key, value in read_json(path).items() if key != SEAL}
+
+
+def _json(value: Any) -> str:
+    return json.dumps(value, indent=2, sort_keys=True, ensure_ascii=False) + "\n"
+
+
 def write_text(path: StrPath, text: str) -> None:
     """Write ``text`` as UTF-8 with the line ends that it has."""
     with atomic(path) as temporary:
@@ -460,7 +499,39 @@ def write_text(path: StrPath, text: str) -> None:
 
 
 def digest(path: StrPath) -> str:
-    """Return the SHA-256 of a file's bytes, in hexadecimal.
+    """Return the digest of an artifact, in hexadecimal, once it is known to be that of its bytes.
+
+    Raises:
+        CorruptArtifact: if the file is missing, or not as it was written.
+    """
+    found, stated = _digests(path)
+    if found != stated:
+        raise CorruptArtifact(path, "its bytes are not those that were written: another digest")
+    return found
+
+
+#: Files that were checked: path, size, time of the last change and number on the disk.
+_sound: set[tuple[str, int, int, int]] = set()
+
+
+def check(path: StrPath) -> None:
+    """Hold an artifact to its digest, once for each state of the file in a process.
+
+    Raises:
+        CorruptArtifact: if the file is missing, or not as it was written.
+    """
+    try:
+        about = os.stat(path)
+    except OSError as error:
+        raise CorruptArtifact(path, error) from error
+    state = (os.fspath(path), about.st_size, about.st_mtime_ns, about.st_ino)
+    if state not in _sound:
+        digest(path)
+        _sound.add(state)
+
+
+def sha256(path: StrPath) -> str:
+    """Return the SHA-256 of all bytes of any file, in hexadecimal, as `sha256sum` prints it.
 
     Raises:
         CorruptArtifact: if the file cannot be read.
@@ -472,47 +543,45 @@ def digest(path: StrPath) -> str:
         raise CorruptArtifact(path, error) from error
 
 
+def _digests(path: StrPath) -> tuple[str, str]:
+    """Return the digest of a file's bytes, and the one that the file states."""
+    try:
+        with open(path, "rb") as file:
+            if not os.fstat(file.fileno()).st_size:
+                raise CorruptArtifact(path, "it is empty")
+            with mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+                # Metadata stand at the end of a parquet file, and at the start of the others.
+                find = content.rfind if os.fspath(path).endswith(".parquet") else content.find
+                begin = find(MARK) + len(MARK)
+                end = begin + DIGITS
+                if begin < len(MARK) or end > len(content):
+                    raise CorruptArtifact(path, "it carries no digest: cut short, or not ours")
+                total = hashlib.sha256()
+                with memoryview(content) as view:
+                    total.update(view[:begin])
+                    total.update(b"0" * DIGITS)
+                    total.update(view[end:])
+                return total.hexdigest(), content[begin:end].decode(errors="replace")
+    except OSError as error:
+        raise CorruptArtifact(path, error) from error
+
+
+def _seal(temporary: Path, path: StrPath) -> None:
+    """Put the digest of a file that is being written in its place.
+
+    Args:
+        temporary: the file, with `UNSEALED` in its metadata.
+        path: what it will be called, which tells where metadata stand.
+    """
+    content = temporary.read_bytes()
+    last = os.fspath(path).endswith(".parquet")
+    begin = (content.rfind if last else content.find)(UNSEALED) + len(MARK)
+    with temporary.open("r+b") as file:
+        file.seek(begin)
+        file.write(hashlib.sha256(content).hexdigest().encode())
+
+
 def fingerprint(value: Any) -> str:
     """Return the SHA-256 of a JSON-able value, whatever the order of its keys."""
     text = json.dumps(value, sort_keys=True, ensure_ascii=False)
     return hashlib.sha256(text.encode()).hexdigest()
-
-
-def keep(paths: Iterable[Path]) -> None:
-    """Keep artifacts of a job that is about to fail: what it wrote, Snakemake deletes."""
-    for path in paths:
-        kept = _kept(path)
-        kept.unlink(missing_ok=True)
-        os.link(path, kept)
-
-
-def recover(path: Path, mark: str) -> bool:
-    """Put an artifact back that `keep` kept, if it was made under the fingerprint ``mark``.
-
-    Returns:
-        Whether it is there again. What was kept and is out of date is deleted.
-    """
-    kept = _kept(path)
-    if not kept.exists():
-        return False
-    if not is_current(kept, mark):
-        kept.unlink()
-        return False
-    kept.replace(path)
-    return True
-
-
-def _kept(path: Path) -> Path:
-    return path.with_name(f".kept.{path.name}")
-
-
-def is_current(path: StrPath, mark: str) -> bool:
-    """Whether the artifact at ``path`` is whole and was made under the fingerprint ``mark``.
-
-    Reads the metadata of a safetensors or parquet file; a file that cannot be read is not current.
-    """
-    reader = read_table_metadata if str(path).endswith(".parquet") else read_tensor_metadata
-    try:
-        return reader(path).get("fingerprint") == mark
-    except CorruptArtifact:
-        return False

@@ -12,6 +12,7 @@ ROOT = Path(__file__).parents[2]
 
 TINY = {
     "results": "results/tiny",
+    "jobs": "model",
     "seeds": [0],
     "evaluation": {"images": 8, "scenes": 4, "correct-only": False},
     "statistics": {"resamples": 200},
@@ -73,7 +74,7 @@ class Project:
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        for name in ("src", "workflow", "profiles", "config"):
+        for name in ("src", "workflow", "profiles", "config", "slurm"):
             ignore = shutil.ignore_patterns("__pycache__", "*.egg-info")
             shutil.copytree(ROOT / name, folder / name, ignore=ignore)
         for name in ("Snakefile", "config.yaml"):
@@ -82,7 +83,8 @@ class Project:
 
     def configure(self, **changes: object) -> None:
         """Write tiny.yaml, the tiny grid with some sections replaced."""
-        text = yaml.safe_dump({**TINY, **changes}, sort_keys=False)
+        self.grid = {**TINY, **changes}
+        text = yaml.safe_dump(self.grid, sort_keys=False)
         (self.folder / "tiny.yaml").write_text(text)
 
     def command(self, *arguments: str, cores: int = 2) -> list[str]:
@@ -95,6 +97,19 @@ class Project:
     def environment(self) -> dict[str, str]:
         # The copy's source wins over the installed one.
         return {**os.environ, "PYTHONPATH": str(self.folder / "src")}
+
+    def start(self, *arguments: str, cores: int = 2) -> subprocess.Popen[str]:
+        """Start Snakemake, in a group of processes of its own, and go on."""
+        with open(self.folder / "driver.log", "w") as log:
+            return subprocess.Popen(
+                self.command(*arguments, cores=cores),
+                cwd=self.folder,
+                env=self.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                text=True,
+                start_new_session=True,
+            )
 
     def run(self, *arguments: str, cores: int = 2, check: bool = True) -> str:
         """Call Snakemake and return all that it printed."""

@@ -5,14 +5,13 @@ import os
 import re
 import shutil
 import signal
-import subprocess
 import time
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
-from project import METRICS, ROOT, TINY
+from project import METRICS, TINY
 
 from clarity import storage
 from clarity.figures.names import figure_names
@@ -100,10 +99,11 @@ def test_nothing_is_left_to_do_afterwards(finished):
     assert finished.planned() == {}
 
 
-def test_a_job_for_each_cell_and_two_cores_give_the_same_bytes(finished):
+@pytest.mark.parametrize("jobs", ["cell", "run"])
+def test_jobs_of_another_size_on_two_cores_give_the_same_bytes(finished, jobs):
     expected = finished.artifacts("results/tiny")
-    finished.run("--config", "results=results/cells", "jobs=cell", cores=2)
-    found = finished.artifacts("results/cells")
+    finished.run("--config", f"results=results/{jobs}", f"jobs={jobs}", cores=2)
+    found = finished.artifacts(f"results/{jobs}")
     assert set(found) == set(expected)
     assert [name for name in expected if found[name] != expected[name]] == []
 
@@ -127,14 +127,7 @@ def test_one_deleted_cell_is_made_again_alone_with_the_same_bytes(finished):
 
 def test_a_run_killed_half_way_goes_on_to_the_same_bytes(finished):
     expected = finished.artifacts("results/tiny")
-    process = subprocess.Popen(
-        finished.command("--config", "results=results/killed"),
-        cwd=finished.folder,
-        env=finished.environment,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        start_new_session=True,
-    )
+    process = finished.start("--config", "results=results/killed")
     killed = finished.folder / "results/killed"
     deadline = time.monotonic() + 300
     while not list(killed.rglob("attributions.safetensors")):
@@ -143,16 +136,15 @@ def test_a_run_killed_half_way_goes_on_to_the_same_bytes(finished):
         time.sleep(0.05)
     # While it runs, another Snakemake may ask how far it is.
     said = finished.run("status", "--config", "results=results/killed")
-    assert "results are locked" in said
+    assert f"at work: process {process.pid}" in said
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (killed / "tables").exists()
-    finished.run("--unlock", "--config", "results=results/killed")
     finished.run("--rerun-incomplete", "--config", "results=results/killed")
     assert finished.artifacts("results/killed") == expected
     said = finished.run("status", "--config", "results=results/killed")
     assert "Nothing is left" in said
-    assert "locked" not in said
+    assert "at work" not in said
 
 
 def test_methods_of_every_kind_explain_all_classes_compressed_with_the_same_bytes(make_project):
@@ -357,8 +349,7 @@ def test_the_grids_that_come_with_the_project_are_valid_and_complete(config, mak
     shutil.copy(project.folder / config, project.folder / "tiny.yaml")
     planned = project.planned("--config", "results=results/other")
     runs = 2 * 3 * (3 if config == "config.yaml" else 2)
-    expected = {"prepare": 2, "train": runs, "attribute": runs, "evaluate": runs}
-    assert expected.items() <= planned.items()
+    assert {"prepare": 2, "run": runs, "compare": 1, "report": 1}.items() <= planned.items()
 
 
 def test_a_config_on_the_command_line_stands_in_for_the_default_one(finished):
@@ -368,7 +359,6 @@ def test_a_config_on_the_command_line_stands_in_for_the_default_one(finished):
 
 def test_the_profile_for_slurm_is_understood(make_project):
     project = make_project()
-    shutil.copytree(ROOT / "slurm", project.folder / "slurm")
     text = project.run("--dry-run", "--profile", "slurm")
     assert "This was a dry-run" in text
     assert Path(project.folder / "results").exists() is False

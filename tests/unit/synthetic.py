@@ -172,7 +172,7 @@ class Synthetic:
                 path / "embeddings.safetensors",
                 {"test": embeddings, "evaluation": embeddings[: len(classes)]},
             )
-            storage.write_json(path / "manifest.json", self._manifest(run.loss, run.seed, rng))
+            storage.write_record(path / "manifest.json", self._manifest(run.loss, run.seed, rng))
             self._write_cells(rng, dataset, run, images, classes, masks, predictions)
 
     def _digits(self):

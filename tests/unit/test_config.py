@@ -40,7 +40,7 @@ def problems(changes: dict) -> list[str]:
         ({"seeds": "all"}, "seeds: found 'all' (str); input should be a valid list"),
         ({"seeds": [-1]}, "seeds.0: found -1 (int); input should be greater than or equal to 0"),
         ({"seeds": [1, 1]}, "seeds: found [1, 1], wanted each seed once"),
-        ({"jobs": "cells"}, "jobs: found 'cells'; did you mean 'cell'? Allowed: model, cell"),
+        ({"jobs": "cells"}, "jobs: found 'cells'; did you mean 'cell'? Allowed: run, model, cell"),
         ({"threads": 0}, "threads: found 0 (int); input should be greater than 0"),
         ({"evaluation/imgs": 3}, "evaluation: unknown key 'imgs'; did you mean 'images'?"),
         ({"evaluation/images": 2.5}, "evaluation.images: found 2.5 (float)"),

@@ -10,7 +10,14 @@ from clarity import provenance
 #: From the bottom up. A module may import from its own layer and from those above it in this list.
 LAYERS = [
     ("clarity", "clarity.recipes", "clarity.seeds", "clarity.storage", "clarity.grid"),
-    ("clarity.provenance", "clarity.runtime", "clarity.catalogue", "clarity.signatures"),
+    (
+        "clarity.checkpoints",
+        "clarity.locks",
+        "clarity.provenance",
+        "clarity.runtime",
+        "clarity.catalogue",
+        "clarity.signatures",
+    ),
     ("clarity.data", "clarity.losses", "clarity.models"),
     ("clarity.training",),
     ("clarity.attribution", "clarity.trust"),

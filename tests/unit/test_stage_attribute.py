@@ -8,7 +8,7 @@ import pytest
 import torch
 from explained import CLASSES, NAMES, classifier, pictures
 
-from clarity import storage
+from clarity import checkpoints, storage
 from clarity.attribution.recipe import MethodRecipe
 from clarity.data.sets import NONE, EvaluationSet
 from clarity.models import classifier as models
@@ -63,16 +63,17 @@ def run(tmp_path, images, predictions):
 
     def call(methods: dict[str, dict], **more: object) -> dict:
         options = {"seed": 0, "classes": "label+runner-up", "memory": None, "compress": False}
-        attribute_run(
+        made = attribute_run(
             tmp_path / "model.safetensors",
             tmp_path / "evaluation.safetensors",
             tmp_path / "predictions.parquet",
             {name: tmp_path / f"{name}.safetensors" for name in methods},
             methods={name: MethodRecipe(**recipe) for name, recipe in methods.items()},
-            code="code",
+            code=dict.fromkeys(methods, "code"),
             costs=tmp_path / "costs",
             **{**options, **more},
         )
+        checkpoints.drop(made)
         return {name: storage.read_tensors(tmp_path / f"{name}.safetensors") for name in methods}
 
     models.save(classifier(), tmp_path / "model.safetensors")

@@ -66,7 +66,7 @@ def folder(tmp_path_factory):
         classes="all",
         memory=None,
         compress=False,
-        code="code",
+        code=dict.fromkeys(METHODS, "code"),
         costs=root / "costs",
     )
     return root
@@ -75,7 +75,7 @@ def folder(tmp_path_factory):
 def run(root, target, methods=METHODS, metrics=METRICS, **more):
     """Evaluate some methods and return their tables."""
     target.mkdir(exist_ok=True)
-    options = {"code": "code", "batch_size": 64, "memory": None, **more}
+    options = {"code": dict.fromkeys(METHODS, "code"), "batch_size": 64, "memory": None, **more}
     evaluate_run(
         root / "model.safetensors",
         root / "evaluation.safetensors",

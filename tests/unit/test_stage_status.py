@@ -1,11 +1,13 @@
 """Promises of the status: each file counts once, as what it is, and the time left follows."""
 
+import contextlib
+import fcntl
 import os
 from pathlib import Path
 
 import pytest
 
-from clarity import storage
+from clarity import locks, storage
 from clarity.grid import Cell, Grid, Run
 from clarity.stages.status import status, told
 
@@ -38,7 +40,7 @@ def finish(
     stages=("attributions.safetensors", "scores.parquet"),
     age: float = 0.0,
 ) -> None:
-    storage.write_json(root / run.folder / "manifest.json", {"seconds": 100.0})
+    storage.write_record(root / run.folder / "manifest.json", {"seconds": 100.0})
     os.utime(root / run.folder / "manifest.json", (NOW - age, NOW - age))
     touch(root / run.folder / "trust.parquet", age=age)
     costs = root / "logs/costs" / run.folder
@@ -53,7 +55,7 @@ def finish(
 
 
 def look(root: Path, jobs: str = "cell"):
-    return status(root, GRID, jobs=jobs, locks=root.parent / "locks", now=NOW)
+    return status(root, GRID, jobs=jobs, now=NOW)
 
 
 def counts(found) -> dict:
@@ -101,22 +103,30 @@ def test_a_job_of_all_methods_fails_once_for_all_its_files(root):
     assert len(found.failures) == 1
 
 
-@pytest.mark.parametrize(("locked", "state"), [(True, 1), (False, 2)])
-def test_a_log_without_an_error_is_a_job_at_work_only_while_the_results_are_locked(
-    root, locked, state
-):
+@pytest.mark.parametrize(("driven", "state"), [(True, 1), (False, 2)])
+def test_a_log_without_an_error_is_a_job_at_work_only_while_a_driver_is(root, driven, state):
     touch(root / "logs/train/d-triplet-1.log", "epoch 3\n")
-    if locked:
-        touch(root.parent / "locks/0.input.lock", f"{root}/dataset=d/data.safetensors\n")
-    found = look(root)
+    with contextlib.ExitStack() as held:
+        if driven:
+            file = held.enter_context(open(root / locks.RESULTS, "w+"))
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.write('{"process": 7, "host": "h", "since": "noon"}')
+            file.flush()
+        found = look(root)
     assert counts(found)["triplet", "train"][state] == 1
-    assert ("results are locked" in told(found)) == locked
+    assert ("Snakemake is at work: process 7 on h, since noon." in told(found)) == driven
 
 
-def test_the_lock_of_other_results_is_none(root):
-    touch(root.parent / "locks/0.input.lock", "elsewhere/dataset=d/data.safetensors\n")
-    touch(root.parent / "locks/1.output.lock", "")
-    assert not look(root).locked
+def test_a_job_of_all_stages_has_one_log_for_the_runs_of_its_shard(root):
+    touch(
+        root / "logs/run/d-triplet-0-1.log", "Traceback (most recent call last):\nKeyError: 'x'\n"
+    )
+    found = status(root, GRID, jobs="run", shards=2, now=NOW)
+    assert counts(found)["triplet", "train"] == (1, 0, 1, 0)
+    assert counts(found)["triplet", "evaluate"] == (0, 0, 4, 0)
+    assert [(one.log.name, one.words) for one in found.failures] == [
+        ("d-triplet-0-1.log", "KeyError: 'x'")
+    ]
 
 
 def test_data_that_could_not_be_prepared_are_a_failure(root):

@@ -15,7 +15,7 @@ def root(tmp_path):
         for place, loss in enumerate(GRID.losses):
             run = f"dataset=d/loss={loss}/seed={seed}"
             manifest = {"seconds": 10.0 + seed + 5 * place, "images_seen": 1000}
-            storage.write_json(tmp_path / run / "manifest.json", manifest)
+            storage.write_record(tmp_path / run / "manifest.json", manifest)
             costs = tmp_path / "logs/costs" / run
             maps = {"seconds": 2.0 + seed, "images": 50, "bytes": 5000, "classes": 2}
             storage.write_json(costs / "cam.json", maps | {"status": "ok", "reason": ""})

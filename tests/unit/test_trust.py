@@ -359,6 +359,7 @@ def store(tmp_path, monkeypatch, status):
     """Put a model with a status where the stage finds it."""
     monkeypatch.setattr(classifier, "load", lambda path, device: rows_model())
     monkeypatch.setattr(classifier, "status", lambda path: status)
+    storage.write_tensors(tmp_path / "model.safetensors", {"weights": np.zeros(1)})
     splits().write(tmp_path / "data.safetensors")
     splits(seed=3).write(tmp_path / "other.safetensors")
 
@@ -371,6 +372,7 @@ def run_stage(tmp_path, recipe=QUICK, ood=None):
         tmp_path / "trust.parquet",
         Run("bars", "triplet", 0),
         recipe=recipe,
+        code="code",
         device="cpu",
     )
     path = tmp_path / "trust.parquet"
@@ -383,6 +385,11 @@ def test_the_stage_writes_the_same_bytes_again(tmp_path, monkeypatch):
     assert frame.equals(trust(rows_model(), splits(), None, QUICK, "bars"))
     assert metadata["status"] == "ok"
     assert run_stage(tmp_path)[2] == written
+    made = (tmp_path / "trust.parquet").stat().st_ino
+    run_stage(tmp_path)
+    assert (tmp_path / "trust.parquet").stat().st_ino == made, "left as it is"
+    (tmp_path / "trust.parquet").unlink()
+    assert run_stage(tmp_path)[2] == written
 
 
 def test_a_run_that_failed_has_a_table_without_numbers_that_says_why(tmp_path, monkeypatch):
@@ -390,7 +397,8 @@ def test_a_run_that_failed_has_a_table_without_numbers_that_says_why(tmp_path, m
     frame, metadata, _ = run_stage(tmp_path)
     assert len(frame) == 0
     assert tuple(frame) == measure.COLUMNS
-    assert metadata == {"status": "diverged", "epoch": "3", "reason": "the loss is nan"}
+    told = {key: metadata[key] for key in ("status", "epoch", "reason")}
+    assert told == {"status": "diverged", "epoch": "3", "reason": "the loss is nan"}
 
 
 def test_the_other_dataset_is_named_by_the_recipe_and_given_as_a_file(tmp_path, monkeypatch):

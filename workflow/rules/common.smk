@@ -1,14 +1,19 @@
 # Owns what all rules share: the checked config, the grid, paths and parameters; no rules.
+import functools
+import gc
 import os
 import shutil
+from itertools import product
 from pathlib import Path
 
 from snakemake.exceptions import WorkflowError
 
+from clarity import locks
 from clarity.config import ConfigError, load_config
 from clarity.figures.names import figure_names
+from clarity.grid import Grid, Run
 from clarity.provenance import own_code, stage_hash
-from clarity.tables.names import table_files
+from clarity.tables.names import parts_files, table_files
 
 try:
     CONFIG = load_config(config, workflow.configfiles)
@@ -18,17 +23,45 @@ except ConfigError as error:
 # Jobs in an environment of their own (--sdm conda) have the libraries, but not CLarity.
 os.environ.setdefault("PYTHONPATH", str(Path(workflow.basedir) / "src"))
 
+# The objects of a large grid's jobs live as long as the driver: looking through them for garbage again
+# and again takes a fifth of the time of a dry run.
+gc.set_threshold(1_000_000)
+
 RESULTS = CONFIG.results.rstrip("/")
 DATASET = f"{RESULTS}/dataset={{dataset}}"
 RUN = f"{DATASET}/loss={{loss}}/seed={{seed}}"
 
-# A job takes all methods of a model or, in a job for each cell, the one in its wildcards.
+# A job of attribution or evaluation takes all methods of a model, or the one in its wildcards.
 METHODS_OF_A_JOB = list(CONFIG.methods) if CONFIG.jobs == "model" else ["{method}"]
 LOG_OF_A_JOB = "" if CONFIG.jobs == "model" else "-{method}"
+
+# Beyond so many cells the tables are made in two levels.
+LARGE = 4000
+TWO_LEVELS = len(CONFIG.grid.cells()) > LARGE
+
+# What training leaves of a run, its record last.
+TRAINED = (
+    "model.safetensors",
+    "history.parquet",
+    "predictions.parquet",
+    "geometry.parquet",
+    "embeddings.safetensors",
+    "manifest.json",
+)
+
 
 # Locally, GPU jobs share the GPUs; without one the same jobs share the cores. A cluster's profile
 # asks for GPUs itself (set-resources).
 GPU = int(CONFIG.device != "cpu" and shutil.which("nvidia-smi") is not None)
+
+METRICS = {name: recipe.plain() for name, recipe in CONFIG.metrics.items()}
+MAPS = {
+    "classes": CONFIG.evaluation.classes,
+    "memory": CONFIG.evaluation.memory,
+    "compress": CONFIG.evaluation.compress,
+}
+PASSES = {"batch_size": CONFIG.evaluation.batch_size, "memory": CONFIG.evaluation.memory}
+RUNTIME = {"device": CONFIG.device, "threads": CONFIG.threads}
 
 # What the stages after evaluation must know of the grid.
 AXES = {
@@ -71,32 +104,103 @@ wildcard_constraints:
     seed="|".join(map(str, CONFIG.seeds)),
 
 
-def code_of(stage, *recipes):
-    """Return a hash of the source of a stage and of the user's own classes that recipes name."""
-    return stage_hash(stage) + own_code(recipes)
+# The functions below are called for each job: what they return is the same object to all.
 
 
-def methods_of(wildcards):
-    """Return the recipes of a job's methods, by name."""
-    names = [name.format(**wildcards) for name in METHODS_OF_A_JOB]
-    return {name: CONFIG.methods[name].plain() for name in names}
+@functools.cache
+def recipe_of(section, name):
+    """Return a recipe of a section of the config, plain; of a dataset, where images come from."""
+    recipe = getattr(CONFIG, section)[name]
+    return recipe.source_part() if section == "datasets" else recipe.plain()
 
 
-def cells(name):
-    """Return the file `name` of every cell of the grid."""
-    return [f"{RESULTS}/{cell.folder}/{name}" for cell in CONFIG.grid.cells()]
+@functools.cache
+def training_of(dataset, loss):
+    """Return how a loss is trained on a dataset, plain."""
+    return CONFIG.datasets[dataset].training_part(loss)
 
 
-def runs(name):
-    """Return the file `name` of every training run of the grid."""
-    return [f"{RESULTS}/{run.folder}/{name}" for run in CONFIG.grid.runs()]
+@functools.cache
+def trust_of(dataset):
+    """Return what is measured of the models of a dataset, plain."""
+    return CONFIG.trust.part(dataset)
 
 
-def shown_cells(name):
-    """Return the file `name` of every cell of the first seed, which the report lets one look at."""
-    grid = CONFIG.grid
-    shown = [cell for cell in grid.cells() if cell.run.seed == grid.seeds[0]]
-    return [f"{RESULTS}/{cell.folder}/{name}" for cell in shown]
+@functools.cache
+def code_of(stage, *names):
+    """Return a hash of the source of a stage and of the user's own classes that recipes name.
+
+    Each of the names is a pair of a section and a recipe there, or of a dataset and a loss.
+    """
+    of = lambda first, name: (
+        training_of(first, name) if first in CONFIG.datasets else recipe_of(first, name)
+    )
+    return stage_hash(stage) + own_code([of(*pair) for pair in names])
+
+
+def to_train(run):
+    """Return what training must know of a run."""
+    return {
+        "training": training_of(run.dataset, run.loss),
+        "recipe": recipe_of("losses", run.loss),
+        "code": code_of("clarity.stages.train", (run.dataset, run.loss), ("losses", run.loss)),
+    }
+
+
+def to_trust(run):
+    """Return what the stage `trust` must know of a run."""
+    return {"recipe": trust_of(run.dataset), "code": code_of("clarity.stages.trust")}
+
+
+@functools.cache
+def to_attribute(*methods):
+    """Return what attribution by some methods must know, whatever the run."""
+    stage = "clarity.stages.attribute"
+    return {
+        "methods": {name: recipe_of("methods", name) for name in methods},
+        "code": {name: code_of(stage, ("methods", name)) for name in methods},
+    }
+
+
+@functools.cache
+def to_evaluate(*methods):
+    """Return what the evaluation of some methods must know, whatever the run."""
+    stage, metrics = "clarity.stages.evaluate", [("metrics", name) for name in METRICS]
+    return {
+        "methods": {name: recipe_of("methods", name) for name in methods},
+        "code": {name: code_of(stage, ("methods", name), *metrics) for name in methods},
+    }
+
+
+def run_of(wildcards):
+    """Return the training run of a job's wildcards."""
+    return Run(wildcards.dataset, wildcards.loss, int(wildcards.seed))
+
+
+def weights_of(dataset, loss):
+    """Return the file of pretrained weights that an encoder begins with, if any."""
+    return CONFIG.datasets[dataset].for_loss(loss).encoder.weights or []
+
+
+def foreign_to(dataset):
+    """Return the images of another dataset that models of this one are tried on, if any."""
+    others = trust_of(dataset)["out-of-distribution"].values()
+    return [f"{RESULTS}/dataset={other}/data.safetensors" for other in others]
+
+
+def cells(name, **only):
+    """Return the file `name` of every cell of the grid, or of those of one dataset, method or seed."""
+    return [f"{RESULTS}/{cell.folder}/{name}" for cell in part_of_grid(only).cells()]
+
+
+def runs(name, **only):
+    """Return the file `name` of every training run of the grid, or of those of one dataset or seed."""
+    return [f"{RESULTS}/{run.folder}/{name}" for run in part_of_grid(only).runs()]
+
+
+def part_of_grid(only):
+    """Return the grid with one value only on some of its axes."""
+    return Grid(**{**AXES, **{f"{axis}s": [value] for axis, value in only.items()}})
 
 
 def evaluation_sets():
@@ -126,3 +230,51 @@ def figures():
     """Return every figure, as SVG and as PNG."""
     names = figure_names(CONFIG.datasets, CONFIG.metrics, CONFIG.categories, CONFIG.families)
     return [f"{RESULTS}/figures/{name}" for name in names]
+
+
+def compared_files():
+    """Return the files that the tables are made from."""
+    if TWO_LEVELS:
+        blocks = product(CONFIG.datasets, [None, *CONFIG.methods])
+        return [f"{RESULTS}/{file}" for block in blocks for file in parts_files(*block)]
+    of_runs = ("predictions.parquet", "geometry.parquet", "history.parquet", "trust.parquet")
+    return cells("scores.parquet") + [file for name in of_runs for file in runs(name)]
+
+
+def whole_runs(dataset, loss, seeds):
+    """Return what a job of all stages must know of its runs."""
+    methods = tuple(CONFIG.methods)
+    return [
+        {
+            **vars(run),
+            "train": to_train(run),
+            "trust": to_trust(run),
+            "attribute": to_attribute(*methods),
+            "evaluate": to_evaluate(*methods),
+        }
+        for run in (Run(dataset, loss, seed) for seed in seeds)
+    ]
+
+
+def seeds_of(wildcards, shard):
+    """Return the seeds of a job: those of its shard or, if that is one run, the one it is asked for."""
+    return shard or [int(wildcards.seed)]
+
+
+def methods_of(wildcards):
+    """Return the names of a job's methods."""
+    return [name.format(**wildcards) for name in METHODS_OF_A_JOB]
+
+
+def hold_results():
+    """Keep other drivers from these results while this one makes something there."""
+    if not workflow.is_main_process or not any(job.output for job in workflow.dag.needrun_jobs()):
+        return
+    try:
+        locks.hold_results(Path(RESULTS))
+    except locks.Busy as error:
+        raise WorkflowError(str(error)) from None
+    except OSError as error:
+        raise WorkflowError(
+            f"results: found {RESULTS}, which cannot be written ({error})"
+        ) from None

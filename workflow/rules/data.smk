@@ -14,12 +14,12 @@ rule prepare:
         mem_mb=lambda w, attempt: 2000 * attempt,
         runtime=lambda w, attempt: 20 * attempt,
     params:
-        recipe=lambda w: CONFIG.datasets[w.dataset].source_part(),
+        recipe=lambda w: recipe_of("datasets", w.dataset),
         data=lambda w: CONFIG.data if CONFIG.datasets[w.dataset].reads_folders else None,
         evaluation={
             "images": CONFIG.evaluation.images,
             "scene_images": CONFIG.evaluation.scenes,
         },
-        code=lambda w: code_of("clarity.stages.prepare", CONFIG.datasets[w.dataset].source_part()),
+        code=lambda w: code_of("clarity.stages.prepare", ("datasets", w.dataset)),
     script:
         "../scripts/prepare.py"

@@ -1,13 +1,13 @@
-# Figures from tables and samples, and the page that shows them all.
+# Figures from tables and samples, and the page that shows them all. Of the files of runs and cells,
+# those of the first seed are shown; the tables, which depend on all, stand for the others.
+FIRST = {"seed": CONFIG.seeds[0]}
+
+
 rule figures:
     input:
         tables(),
-        cells("attributions.safetensors"),
-        runs("history.parquet"),
-        runs("geometry.parquet"),
-        runs("trust.parquet"),
-        runs("predictions.parquet"),
-        runs("embeddings.safetensors"),
+        cells("attributions.safetensors", **FIRST),
+        runs("embeddings.safetensors", **FIRST),
         evaluation_sets(),
     output:
         in_report(figures(), ".svg", "Figures"),
@@ -34,10 +34,9 @@ rule report:
     input:
         tables(),
         figures(),
-        runs("manifest.json"),
-        runs("predictions.parquet"),
-        shown_cells("attributions.safetensors"),
-        shown_cells("scores.parquet"),
+        runs("predictions.parquet", **FIRST),
+        cells("attributions.safetensors", **FIRST),
+        cells("scores.parquet", **FIRST),
         evaluation_sets(),
     output:
         report(

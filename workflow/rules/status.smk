@@ -10,5 +10,6 @@ rule status:
         root=RESULTS,
         axes=AXES,
         jobs=CONFIG.jobs,
+        shards=CONFIG.shards,
     script:
         "../scripts/status.py"

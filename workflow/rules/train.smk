@@ -1,16 +1,12 @@
-# Training: one run for each dataset, loss and seed.
+# Training: one run for each dataset, loss and seed. A run that is there and up to date is left as it
+# is, so outputs are updated, not deleted beforehand.
 rule train:
     input:
-        data=f"{DATASET}/data.safetensors",
-        evaluation=f"{DATASET}/evaluation.safetensors",
-        weights=lambda w: CONFIG.datasets[w.dataset].for_loss(w.loss).encoder.weights or [],
+        f"{DATASET}/data.safetensors",
+        f"{DATASET}/evaluation.safetensors",
+        lambda w: weights_of(w.dataset, w.loss),
     output:
-        model=f"{RUN}/model.safetensors",
-        history=f"{RUN}/history.parquet",
-        predictions=f"{RUN}/predictions.parquet",
-        geometry=f"{RUN}/geometry.parquet",
-        embeddings=f"{RUN}/embeddings.safetensors",
-        manifest=f"{RUN}/manifest.json",
+        update([f"{RUN}/{name}" for name in TRAINED]),
     log:
         f"{RESULTS}/logs/train/{{dataset}}-{{loss}}-{{seed}}.log",
     conda:
@@ -21,13 +17,8 @@ rule train:
         mem_mb=lambda w, attempt: 3000 * attempt,
         runtime=lambda w, attempt: 60 * attempt,
     params:
-        training=lambda w: CONFIG.datasets[w.dataset].training_part(w.loss),
-        loss=lambda w: CONFIG.losses[w.loss].plain(),
-        runtime={"device": CONFIG.device, "threads": CONFIG.threads},
-        code=lambda w: code_of(
-            "clarity.stages.train",
-            CONFIG.datasets[w.dataset].training_part(w.loss),
-            CONFIG.losses[w.loss].plain(),
-        ),
+        root=lambda w: RESULTS,
+        runs=lambda w: [{**vars(run_of(w)), **to_train(run_of(w))}],
+        runtime=RUNTIME,
     script:
         "../scripts/train.py"

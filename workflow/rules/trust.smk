@@ -1,14 +1,11 @@
 # Trust: calibration and robustness of each model, and how it takes images of another dataset.
 rule trust:
     input:
-        model=f"{RUN}/model.safetensors",
-        data=f"{DATASET}/data.safetensors",
-        ood=lambda w: [
-            f"{RESULTS}/dataset={other}/data.safetensors"
-            for other in CONFIG.trust.part(w.dataset)["out-of-distribution"].values()
-        ],
+        f"{RUN}/model.safetensors",
+        f"{DATASET}/data.safetensors",
+        lambda w: foreign_to(w.dataset),
     output:
-        f"{RUN}/trust.parquet",
+        update(f"{RUN}/trust.parquet"),
     log:
         f"{RESULTS}/logs/trust/{{dataset}}-{{loss}}-{{seed}}.log",
     conda:
@@ -19,8 +16,8 @@ rule trust:
         mem_mb=lambda w, attempt: 3000 * attempt,
         runtime=lambda w, attempt: 60 * attempt,
     params:
-        recipe=lambda w: CONFIG.trust.part(w.dataset),
-        runtime={"device": CONFIG.device, "threads": CONFIG.threads},
-        code=stage_hash("clarity.stages.trust"),
+        root=lambda w: RESULTS,
+        runs=lambda w: [{**vars(run_of(w)), **to_trust(run_of(w))}],
+        runtime=RUNTIME,
     script:
         "../scripts/trust.py"

@@ -1,23 +1,13 @@
-"""Run the stage `attribute` for the methods of one job."""
+"""Run the stage `attribute` for the training runs of one job."""
 
-import sys
+from functools import partial
 from pathlib import Path
 
-sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
+from clarity.locks import open_log
 
-from clarity.attribution.recipe import MethodRecipe
-from clarity.stages.attribute import attribute_run
+open_log(Path(snakemake.log[0]))
 
-recipes = snakemake.params.methods
-attribute_run(
-    Path(snakemake.input.model),
-    Path(snakemake.input.evaluation),
-    Path(snakemake.input.predictions),
-    dict(zip(recipes, map(Path, snakemake.output), strict=True)),
-    methods={name: MethodRecipe(**recipe) for name, recipe in recipes.items()},
-    seed=int(snakemake.wildcards.seed),
-    code=snakemake.params.code,
-    costs=Path(snakemake.params.costs),
-    **snakemake.params.maps,
-    **snakemake.params.runtime,
-)
+from clarity.stages.pipeline import attribute, each
+
+params = snakemake.params
+each(params.runs, partial(attribute, Path(params.root), params.runtime, params.maps))

@@ -1,9 +1,10 @@
 """Run the stage `compare` for the whole grid, or for what there is of it."""
 
-import sys
 from pathlib import Path
 
-sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
+from clarity.locks import open_log
+
+open_log(Path(snakemake.log[0]))
 
 from clarity.grid import Grid
 from clarity.stages.compare import compare_grid
@@ -14,5 +15,6 @@ compare_grid(
     grid=Grid(**snakemake.params.axes),
     strict=bool(snakemake.output),
     workers=snakemake.threads,
+    gathered=snakemake.params.gathered,
     **snakemake.params.compared,
 )

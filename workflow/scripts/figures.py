@@ -1,9 +1,10 @@
 """Run the stage `figures` for the whole grid."""
 
-import sys
 from pathlib import Path
 
-sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
+from clarity.locks import open_log
+
+open_log(Path(snakemake.log[0]))
 
 from clarity.grid import Grid
 from clarity.stages.figures import draw_grid

@@ -1,9 +1,10 @@
 """Run the stage `prepare` for one dataset."""
 
-import sys
 from pathlib import Path
 
-sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
+from clarity.locks import open_log
+
+open_log(Path(snakemake.log[0]))
 
 from clarity.data.recipe import dataset_recipe
 from clarity.stages.prepare import prepare

@@ -9,6 +9,6 @@ found = status(
     Path(snakemake.params.root),
     Grid(**snakemake.params.axes),
     jobs=snakemake.params.jobs,
-    locks=Path(".snakemake/locks"),
+    shards=snakemake.params.shards,
 )
 print(told(found), flush=True)

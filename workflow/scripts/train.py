@@ -1,22 +1,13 @@
-"""Run the stage `train` for one run."""
+"""Run the stage `train` for the training runs of one job."""
 
-import sys
+from functools import partial
 from pathlib import Path
 
-sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
+from clarity.locks import open_log
 
-from clarity.data.protocol import Training
-from clarity.grid import Run
-from clarity.losses.recipe import LossRecipe
-from clarity.stages.train import train_run
+open_log(Path(snakemake.log[0]))
 
-axes = snakemake.wildcards
-train_run(
-    Path(snakemake.input.data),
-    Path(snakemake.input.evaluation),
-    Path(snakemake.output.model).parent,
-    Run(axes.dataset, axes.loss, int(axes.seed)),
-    training=Training(**snakemake.params.training),
-    loss=LossRecipe(**snakemake.params.loss),
-    **snakemake.params.runtime,
-)
+from clarity.stages.pipeline import each, train
+
+params = snakemake.params
+each(params.runs, partial(train, Path(params.root), params.runtime))

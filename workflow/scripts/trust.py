@@ -1,21 +1,13 @@
-"""Run the stage `trust` for one run."""
+"""Run the stage `trust` for the training runs of one job."""
 
-import sys
+from functools import partial
 from pathlib import Path
 
-sys.stderr = sys.stdout = open(snakemake.log[0], "w", buffering=1)
+from clarity.locks import open_log
 
-from clarity.grid import Run
-from clarity.stages.trust import trust_run
-from clarity.trust.recipe import Trust
+open_log(Path(snakemake.log[0]))
 
-axes = snakemake.wildcards
-trust_run(
-    Path(snakemake.input.model),
-    Path(snakemake.input.data),
-    next(map(Path, snakemake.input.ood), None),
-    Path(snakemake.output[0]),
-    Run(axes.dataset, axes.loss, int(axes.seed)),
-    recipe=Trust(**snakemake.params.recipe),
-    **snakemake.params.runtime,
-)
+from clarity.stages.pipeline import each, trust
+
+params = snakemake.params
+each(params.runs, partial(trust, Path(params.root), params.runtime))

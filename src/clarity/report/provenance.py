@@ -24,7 +24,7 @@ class Provenance:
         """Read the manifests of a grid."""
         runs = grid.runs()
         paths = [root / run.folder / "manifest.json" for run in runs]
-        found = [storage.read_json(path) for path in paths if path.exists()]
+        found = [storage.read_record(path) for path in paths if path.exists()]
         libraries = list(dict.fromkeys(name for m in found for name in m["versions"]))
         versions = [(name, _distinct(m["versions"].get(name) for m in found)) for name in libraries]
         commit = _distinct(m["git"]["commit"] for m in found)

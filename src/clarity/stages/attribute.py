@@ -10,7 +10,7 @@ import numpy as np
 import pandas as pd
 import torch
 
-from clarity import storage
+from clarity import checkpoints, storage
 from clarity.attribution.methods import Explainer, Setting
 from clarity.attribution.protocol import MethodUnavailable
 from clarity.attribution.recipe import MethodRecipe
@@ -33,17 +33,17 @@ def attribute_run(
     classes: str,
     memory: float | None,
     compress: bool,
-    code: str,
+    code: Mapping[str, str],
     costs: Path,
     device: str = "auto",
     threads: int = 1,
-) -> None:
+) -> list[Path]:
     """Explain one model by some methods and write the maps of each cell.
 
     A cell whose file was made from the same model, images, recipe and code is left as it is, so
     that a method can be added, or a lost cell made again, at the price of that cell alone. If a
-    method fails, the other cells are still written before the error is raised, and kept for the
-    next run, since Snakemake deletes what a failed job has written.
+    method fails, the other cells are still written before the error is raised; they, and those that
+    were finished when a job is killed, are taken up by the next try (`clarity.checkpoints`).
 
     Args:
         model: the run's `model.safetensors`.
@@ -55,11 +55,14 @@ def attribute_run(
         classes: which classes' maps each image gets, see `explained_classes`.
         memory: GiB that a pass of the network may take.
         compress: store the maps compressed, without loss.
-        code: hash of the source of this stage.
+        code: of each method, hash of the source of this stage and of the user's own classes.
         costs: folder of what each method cost in time and bytes, a JSON file a method: like a log,
             it is no result and not the same again.
         device: "auto", "cpu" or "cuda".
         threads: threads for torch.
+
+    Returns:
+        The files of the cells.
 
     Raises:
         clarity.storage.CorruptArtifact: if an input cannot be read.
@@ -67,7 +70,6 @@ def attribute_run(
     """
     inputs = {path.name: storage.digest(path) for path in (model, evaluation, predictions)}
     failures: list[Exception] = []
-    written: list[Path] = []
     trained = classifier.status(model)
     with deterministic(device, threads) as chosen:
         network = classifier.load(model, chosen)
@@ -87,11 +89,17 @@ def attribute_run(
         targets = torch.from_numpy(explained).to(chosen)
         known = setting(images, chosen, seed, memory)
         for name, path in cells.items():
-            asked = {"recipe": methods[name].plain(), "inputs": inputs, "code": code, "seed": seed}
+            asked = {
+                "recipe": methods[name].plain(),
+                "inputs": inputs,
+                "code": code[name],
+                "seed": seed,
+            }
             stored = {"classes": classes, "memory": memory, "compress": compress}
             runtime = {"device": chosen.type, "threads": threads}
             mark = storage.fingerprint(asked | stored | runtime)
-            if storage.is_current(path, mark) or storage.recover(path, mark):
+            checkpoints.recover([path])
+            if checkpoints.is_current(path, mark):
                 path.touch()
                 continue
             tensors: dict[str, np.ndarray] = {"classes": explained}
@@ -115,17 +123,21 @@ def attribute_run(
                 continue
             seconds = time.perf_counter() - start
             outcome = {"status": status, "reason": reason}
-            metadata = {"fingerprint": mark, "recipe": json.dumps(described, sort_keys=True)}
+            metadata = {
+                "fingerprint": mark,
+                "inputs": json.dumps(inputs, sort_keys=True),
+                "recipe": json.dumps(described, sort_keys=True),
+            }
             compressed = ("maps",) if compress and "maps" in tensors else ()
             storage.write_tensors(path, tensors, metadata | outcome, compressed=compressed)
-            written.append(path)
+            checkpoints.keep([path])
             images_and_bytes = {"images": len(pixels), "bytes": path.stat().st_size}
             cost = {"seconds": seconds, "classes": explained.shape[1], **images_and_bytes}
             storage.write_json(costs / f"{name}.json", outcome | cost)
             print(f"{name}: {status} {reason}, {seconds:.2f} s, {cost['bytes']} bytes", flush=True)
     if failures:
-        storage.keep(written)
         raise ExceptionGroup(f"{len(failures)} of {len(cells)} methods failed", failures)
+    return list(cells.values())
 
 
 def setting(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from clarity import storage
+from clarity import checkpoints, storage
 from clarity.attribution.methods import Explainer, Setting
 from clarity.attribution.recipe import MethodRecipe
 from clarity.attribution.targets import Score
@@ -32,17 +32,18 @@ def evaluate_run(
     *,
     methods: Mapping[str, MethodRecipe],
     metrics: Mapping[str, MetricRecipe],
-    code: str,
+    code: Mapping[str, str],
     costs: Path,
     batch_size: int,
     memory: float | None,
     device: str = "auto",
     threads: int = 1,
-) -> None:
+) -> list[Path]:
     """Score the maps of some methods of one model by all metrics and write each cell's scores.
 
     A cell whose file was made from the same model, maps, recipes and code is left as it is. If a
-    cell fails, the others are still written before the error is raised, and kept for the next run.
+    cell fails, the others are still written before the error is raised; they, and those that were
+    finished when a job is killed, are taken up by the next try.
 
     Args:
         model: the run's `model.safetensors`.
@@ -52,13 +53,16 @@ def evaluate_run(
         run: the run's place in the grid; dataset and seed are axes of the metrics' seeds.
         methods: the recipe of each method.
         metrics: the metrics, in the order of their rows.
-        code: hash of the source of this stage.
+        code: of each method, hash of the source of this stage and of the user's own classes.
         costs: folder of what each metric cost in seconds and passes, a JSON file a method: like a
             log, it is no result and not the same again.
         batch_size: images a call of a method or of the model.
         memory: GiB that a pass of a method through the network may take.
         device: "auto", "cpu" or "cuda".
         threads: threads for torch and numpy.
+
+    Returns:
+        The files of the scores.
 
     Raises:
         clarity.storage.CorruptArtifact: if an input cannot be read.
@@ -67,27 +71,28 @@ def evaluate_run(
     plain = {name: recipe.plain() for name, recipe in metrics.items()}
     inputs = {path.name: storage.digest(path) for path in (model, evaluation)}
     failures: list[Exception] = []
-    written: list[Path] = []
     with deterministic(device, threads) as chosen:
         network = classifier.load(model, chosen)
         images = EvaluationSet.read(evaluation)
         known = setting(images, chosen, run.seed, memory)
         memories: dict[tuple[str, str | None], Memory] = {}
         for name, path in scores.items():
+            used = {**inputs, attributions[name].name: storage.digest(attributions[name])}
             mark = storage.fingerprint(
                 {
                     "metrics": plain,
                     # A mapping is compared whatever its order, the rows of the file are not.
                     "order": list(plain),
-                    "inputs": {**inputs, "maps": storage.digest(attributions[name])},
-                    "code": code,
+                    "inputs": used,
+                    "code": code[name],
                     "batch-size": batch_size,
                     "memory": memory,
                     "device": chosen.type,
                     "threads": threads,
                 }
             )
-            if storage.is_current(path, mark) or storage.recover(path, mark):
+            checkpoints.recover([path])
+            if checkpoints.is_current(path, mark):
                 path.touch()
                 continue
             metadata = storage.read_tensor_metadata(attributions[name])
@@ -113,15 +118,15 @@ def evaluate_run(
                 failures.append(error)
                 continue
             curves = json.dumps(frame.attrs["curves"], sort_keys=True)
-            table = {"fingerprint": mark, "curves": curves}
-            storage.write_table(path, frame, table, lists=["curve"])
-            written.append(path)
+            told = {"fingerprint": mark, "inputs": json.dumps(used, sort_keys=True)}
+            storage.write_table(path, frame, {**told, "curves": curves}, lists=["curve"])
+            checkpoints.keep([path])
             taken = {metric: asdict(cost) for metric, cost in spent.items()}
             storage.write_json(costs / f"{name}-metrics.json", taken)
             print(f"{name}: {sum(cost.seconds for cost in spent.values()):.2f} s", flush=True)
     if failures:
-        storage.keep(written)
         raise ExceptionGroup(f"{len(failures)} of {len(scores)} cells failed", failures)
+    return list(scores.values())
 
 
 def _subject(

@@ -14,6 +14,7 @@ from typing import Any
 
 import pandas as pd
 
+from clarity import locks
 from clarity.figures.words import count
 from clarity.grid import Cell, Grid, Run
 from clarity.tables.run_times import COSTS, record
@@ -51,32 +52,41 @@ class Status:
     Attributes:
         counts: `COLUMNS`: of each dataset, loss and stage, how many runs or cells are what.
         failures: jobs that ended by an error and whose files are not there.
-        locked: whether a run of Snakemake holds these results, or one that was killed did.
+        driver: the Snakemake that works on these results, in words; "" if none does.
         seconds: what is left by stage, in seconds of jobs, where a record tells what one takes.
         pace: jobs at work at once, on average of the last hour; missing if nothing was finished.
     """
 
     counts: pd.DataFrame
     failures: list[Failure]
-    locked: bool
+    driver: str
     seconds: Mapping[str, float]
     pace: float
 
 
-def status(root: Path, grid: Grid, *, jobs: str, locks: Path, now: float | None = None) -> Status:
+def status(
+    root: Path,
+    grid: Grid,
+    *,
+    jobs: str,
+    shards: int = 1,
+    now: float | None = None,
+) -> Status:
     """Look at what is there of a grid.
 
     Args:
         root: the results root.
         grid: the axes.
-        jobs: "model" if a job takes all methods of a model, "cell" if it takes one.
-        locks: Snakemake's folder of locks.
+        jobs: "run" if a job takes all stages of a run, "model" if it takes one stage and all methods,
+            "cell" if one method.
+        shards: the runs of a job of all stages.
         now: seconds since the epoch; the clock's if not given.
     """
     now = time.time() if now is None else now
-    locked = _is_locked(locks, root)
+    driver = locks.holder(root)
+    labels = {seed: label for label, part in grid.shards(shards) for seed in part}
     # A job of all methods has one log for the files of all.
-    state_of = functools.cache(functools.partial(_state_of, locked=locked))
+    state_of = functools.cache(functools.partial(_state_of, at_work=bool(driver)))
     states: dict[tuple[str, str, str], dict[str, int]] = {
         (dataset, loss, stage): dict.fromkeys(STATES, 0)
         for dataset in grid.datasets
@@ -98,7 +108,7 @@ def status(root: Path, grid: Grid, *, jobs: str, locks: Path, now: float | None 
                 counts["done"] += 1
                 finished[stage].append(written)
                 continue
-            log = _log(root, stage, run, method if jobs == "cell" else "")
+            log = _log(root, stage, run, method, jobs, labels)
             state, words = state_of(log)
             counts[state] += 1
             if state == "failed":
@@ -115,7 +125,7 @@ def status(root: Path, grid: Grid, *, jobs: str, locks: Path, now: float | None 
     return Status(
         table,
         list(failures.values()),
-        locked,
+        driver,
         {stage: (left["total"] - left["done"])[stage] * cost for stage, cost in costs.items()},
         _pace(finished, costs, now),
     )
@@ -144,11 +154,8 @@ def told(found: Status) -> str:
         if len(shown) < len(found.failures):
             lines.append(f"  ... and {len(found.failures) - len(shown):,} more")
     lines += ["", _time_left(found)]
-    if found.locked:
-        lines.append(
-            "The results are locked: by a run of Snakemake or, if none is running, by one that was "
-            "killed (snakemake --unlock)."
-        )
+    if found.driver:
+        lines.append(f"Snakemake is at work: {found.driver}.")
     return "\n".join(lines)
 
 
@@ -205,13 +212,17 @@ def _listed(folder: Path) -> dict[str, float]:
         return {}
 
 
-def _log(root: Path, stage: str, run: Run, method: str) -> Path:
+def _log(
+    root: Path, stage: str, run: Run, method: str, jobs: str, labels: Mapping[int, str]
+) -> Path:
     """Return the log of a job; the rules name them so."""
-    own = f"-{method}" if method and stage in CELL_STAGES else ""
+    if jobs == "run":
+        return root / "logs" / "run" / f"{run.dataset}-{run.loss}-{labels[run.seed]}.log"
+    own = f"-{method}" if jobs == "cell" and stage in CELL_STAGES else ""
     return root / "logs" / stage / f"{run.dataset}-{run.loss}-{run.seed}{own}.log"
 
 
-def _state_of(log: Path, locked: bool) -> tuple[str, str]:
+def _state_of(log: Path, at_work: bool) -> tuple[str, str]:
     """Return what a log says of a job whose file is not there, and its last line."""
     try:
         with open(log, "rb") as file:
@@ -224,15 +235,7 @@ def _state_of(log: Path, locked: bool) -> tuple[str, str]:
         lines = [line.strip(" |+-") for line in tail.decode(errors="replace").splitlines()]
         return "failed", [line for line in lines if line][-1]
     # Killed from outside, a job leaves no word; while a run goes on it may also be at work.
-    return ("running", "") if locked else ("failed", "ended without a word: killed from outside")
-
-
-def _is_locked(locks: Path, root: Path) -> bool:
-    """Whether Snakemake's locks name a file of these results; this target's own names none."""
-    if not locks.is_dir():
-        return False
-    prefix = f"{root}/"
-    return any(prefix in file.read_text(errors="replace") for file in locks.glob("*.lock"))
+    return ("running", "") if at_work else ("failed", "ended without a word: killed from outside")
 
 
 def _costs(root: Path, grid: Grid) -> dict[str, float]:

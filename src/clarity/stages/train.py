@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
-from clarity import provenance, storage
+from clarity import checkpoints, provenance, storage
 from clarity.data.protocol import Training
 from clarity.data.sets import NONE, EvaluationSet, Splits
 from clarity.grid import Run
@@ -18,6 +18,15 @@ from clarity.training.batches import part
 from clarity.training.fit import train
 from clarity.training.heads import embed, predict
 
+#: What a run leaves beside its record, `manifest.json`.
+FILES = (
+    "model.safetensors",
+    "history.parquet",
+    "predictions.parquet",
+    "geometry.parquet",
+    "embeddings.safetensors",
+)
+
 
 def train_run(
     data: Path,
@@ -27,10 +36,13 @@ def train_run(
     *,
     training: Training,
     loss: LossRecipe,
+    code: str,
     device: str = "auto",
     threads: int = 1,
-) -> None:
+) -> list[Path]:
     """Train one run and write its model, history, predictions, geometry, embeddings and manifest.
+
+    A run that is there, whole and made from the same data, recipes and code, is left as it is.
 
     If training fails (it diverges, or the embeddings collapse), that is the run's status, with the
     epoch, in the metadata of model and predictions; predictions, geometry and embeddings then have
@@ -43,15 +55,38 @@ def train_run(
         run: its place in the grid.
         training: how the loss is trained on this dataset.
         loss: the loss.
+        code: hash of the source of this stage.
         device: "auto", "cpu" or "cuda".
         threads: threads for torch and numpy.
+
+    Returns:
+        The run's files.
 
     Raises:
         clarity.storage.CorruptArtifact: if an input cannot be read.
     """
     started = time.perf_counter()
-    splits, explained = Splits.read(data), EvaluationSet.read(evaluation)
+    inputs = {path.name: storage.digest(path) for path in (data, evaluation)}
+    record = folder / "manifest.json"
+    made = [*(folder / name for name in FILES), record]
     with deterministic(device, threads) as chosen:
+        mark = storage.fingerprint(
+            {
+                "axes": vars(run),
+                "training": training.plain(),
+                "loss": loss.plain(),
+                "inputs": inputs,
+                "code": code,
+                "device": chosen.type,
+                "threads": threads,
+            }
+        )
+        checkpoints.recover(made)
+        if checkpoints.is_current(record, mark):
+            for path in made:
+                path.touch()
+            return made
+        splits, explained = Splits.read(data), EvaluationSet.read(evaluation)
         classes = len(splits.class_names)
         test_images, test_labels = splits.test_images, splits.test_labels
         parts = part(splits.train_images, splits.train_labels, training, run.dataset)
@@ -97,16 +132,17 @@ def train_run(
     storage.write_table(folder / "geometry.parquet", measures)
     storage.write_tensors(folder / "embeddings.safetensors", embeddings)
     seen = int(trained.history["images_seen"].iloc[-1])
-    storage.write_json(
-        folder / "manifest.json",
+    storage.write_record(
+        record,
         {
+            "fingerprint": mark,
+            "files": {name: storage.digest(folder / name) for name in FILES},
             "axes": vars(run),
             "dataset": training.plain(),
             "loss": loss.plain(),
-            "inputs": {path.name: storage.digest(path) for path in (data, evaluation)},
+            "inputs": inputs,
             "status": status,
             "model": {
-                "sha256": storage.digest(folder / "model.safetensors"),
                 "parameters": sum(weights.numel() for weights in model.encoder.parameters()),
                 "parameters_of_loss": sum(w.numel() for w in trained.loss.parameters()),
                 "temperatures": dict(
@@ -121,3 +157,5 @@ def train_run(
             **provenance.environment(),
         },
     )
+    checkpoints.keep(made)
+    return made

@@ -1,8 +1,9 @@
 """Trusting: owns the stage `trust`, from a trained model and images to `trust.parquet`."""
 
+import json
 from pathlib import Path
 
-from clarity import storage
+from clarity import checkpoints, storage
 from clarity.data.sets import Splits
 from clarity.grid import Run
 from clarity.models import classifier
@@ -19,13 +20,15 @@ def trust_run(
     run: Run,
     *,
     recipe: Trust,
+    code: str,
     device: str = "auto",
     threads: int = 1,
-) -> None:
+) -> list[Path]:
     """Measure one model's calibration and robustness and write `trust.parquet`.
 
     Of a run whose training failed nothing is measured: the table has no rows, and its metadata
-    say why.
+    say why. A table that is there, whole and made from the same inputs, recipe and code, is left as
+    it is.
 
     Args:
         model: the run's `model.safetensors`.
@@ -34,8 +37,12 @@ def trust_run(
         output: where the table goes.
         run: the run's place in the grid.
         recipe: what is measured.
+        code: hash of the source of this stage.
         device: "auto", "cpu" or "cuda".
         threads: threads for torch and numpy.
+
+    Returns:
+        The table's file.
 
     Raises:
         clarity.storage.CorruptArtifact: if an input cannot be read.
@@ -46,14 +53,24 @@ def trust_run(
         raise ValueError(
             f"trust.out-of-distribution.{run.dataset}: found '{name}', but the images are {ood}"
         )
+    inputs = {"model": model, "data": data, **({} if ood is None else {"ood": ood})}
+    digests = {key: storage.digest(path) for key, path in inputs.items()}
     trained = classifier.status(model)
-    metadata = {key: str(value) for key, value in trained.items()}
-    if trained["status"] != "ok":
-        storage.write_table(output, nothing(), metadata)
-        return
-    foreign = None if name is None or ood is None else Foreign(name, Splits.read(ood))
     with deterministic(device, threads) as chosen:
-        frame = trust(
-            classifier.load(model, chosen), Splits.read(data), foreign, recipe, run.dataset
-        )
-    storage.write_table(output, frame, metadata)
+        asked = {"axes": vars(run), "recipe": recipe.plain(), "inputs": digests, "code": code}
+        mark = storage.fingerprint({**asked, "device": chosen.type, "threads": threads})
+        checkpoints.recover([output])
+        if checkpoints.is_current(output, mark):
+            output.touch()
+            return [output]
+        if trained["status"] == "ok":
+            foreign = None if name is None or ood is None else Foreign(name, Splits.read(ood))
+            network = classifier.load(model, chosen)
+            frame = trust(network, Splits.read(data), foreign, recipe, run.dataset)
+        else:
+            frame = nothing()
+    metadata = {key: str(value) for key, value in trained.items()}
+    told = {"fingerprint": mark, "inputs": json.dumps(digests, sort_keys=True)}
+    storage.write_table(output, frame, metadata | told)
+    checkpoints.keep([output])
+    return [output]

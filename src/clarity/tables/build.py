@@ -63,6 +63,25 @@ CURVE_COLUMNS = (*_CELL, "loss", "point", "at", "label", "axis", "n_runs", "mean
 COVERAGE_COLUMNS = (*_CELL, "n_cells", "n_cells_found", "n_rows", *STATUSES, "reason", "n_reason")
 
 
+@dataclass(frozen=True)
+class Part:
+    """What can be said of one dataset and method alone: rows of the tables of these names."""
+
+    comparisons: pd.DataFrame
+    runs: pd.DataFrame
+    coverage: pd.DataFrame
+    curves: pd.DataFrame
+    missing: list[dict[str, str | int]]
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """What the files of a grid say: its training runs, and each (dataset, method)."""
+
+    models: Models
+    parts: Mapping[tuple[str, str], Part]
+
+
 def build_tables(
     root: StrPath,
     grid: Grid,
@@ -74,6 +93,7 @@ def build_tables(
     families: Mapping[str, str] = NO_FAMILIES,
     strict: bool = False,
     workers: int = 1,
+    gathered: Gathered | None = None,
 ) -> dict[str, pd.DataFrame]:
     """Build all tables of a grid from the files of its cells.
 
@@ -88,6 +108,7 @@ def build_tables(
         families: of the metrics that are a setting of something, what they are a setting of.
         strict: raise at the first file that is missing or cannot be read.
         workers: processes that read and compare; the tables are the same with any number.
+        gathered: what the files of runs and cells say, if that is known already.
 
     Returns:
         The tables of `clarity.tables.names.TABLES`. The columns are described in
@@ -101,15 +122,18 @@ def build_tables(
     settings = settings or Settings()
     if baseline not in grid.losses:
         raise ValueError(f"baseline: found '{baseline}', wanted one of {', '.join(grid.losses)}")
-    models = load_models(root, grid, strict=strict)
+    models = load_models(root, grid, strict=strict) if gathered is None else gathered.models
     right = {dataset: models.right(dataset) for dataset in grid.datasets}
     blocks = list(product(grid.datasets, grid.methods))
-    few = len(blocks) * len(grid.losses) * len(grid.seeds) < FEW_CELLS
-    work = joblib.delayed(block_tables)
-    parts: list[Part] = joblib.Parallel(n_jobs=1 if few else workers)(
-        work(root, grid, *names, metrics, right[names[0]], baseline, settings, strict=strict)
-        for names in blocks
-    )
+    if gathered is None:
+        few = len(blocks) * len(grid.losses) * len(grid.seeds) < FEW_CELLS
+        work = joblib.delayed(block_tables)
+        parts: list[Part] = joblib.Parallel(n_jobs=1 if few else workers)(
+            work(root, grid, *names, metrics, right[names[0]], baseline, settings, strict=strict)
+            for names in blocks
+        )
+    else:
+        parts = [gathered.parts[names] for names in blocks]
     parts += _without_scores(parts, blocks, grid, metrics, right, baseline, settings)
     runs = _together([part.runs for part in parts], grid, metrics)
     comparisons = _together([part.comparisons for part in parts], grid, metrics)
@@ -148,17 +172,6 @@ def build_tables(
         "run-times": run_times(root, grid),
         "missing": _missing_table(missing, grid),
     }
-
-
-@dataclass(frozen=True)
-class Part:
-    """What can be said of one dataset and method alone: rows of the tables of these names."""
-
-    comparisons: pd.DataFrame
-    runs: pd.DataFrame
-    coverage: pd.DataFrame
-    curves: pd.DataFrame
-    missing: list[dict[str, str | int]]
 
 
 def block_tables(

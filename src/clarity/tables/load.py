@@ -252,6 +252,17 @@ def load_models(root: StrPath, grid: Grid, *, strict: bool = False) -> Models:
     )
 
 
+def together(found: Sequence[Models], grid: Grid) -> Models:
+    """Return what the runs of all datasets tell, from what `load_models` told of each."""
+    names = list(grid.datasets), list(grid.losses)
+    return Models(
+        predictions=_join([models.predictions for models in found], _PREDICTION_COLUMNS, *names),
+        measures=_join([models.measures for models in found], _MEASURE_COLUMNS, *names),
+        runs=pd.concat([models.runs for models in found], ignore_index=True),
+        missing=[row for models in found for row in models.missing],
+    )
+
+
 def _attempt(
     root: StrPath,
     read: Callable[[Path], T],

@@ -50,7 +50,8 @@ def run_times(root: storage.StrPath, grid: Grid) -> pd.DataFrame:
     source = Path(root)
     rows: list[dict[str, Any]] = []
     for run in grid.runs():
-        manifest = record(source / run.folder / "manifest.json")
+        place_of_record = source / run.folder / "manifest.json"
+        manifest = storage.read_record(place_of_record) if place_of_record.exists() else {}
         if "seconds" in manifest:
             cost = {"seconds": manifest["seconds"], "images": manifest.get("images_seen", NOTHING)}
             rows.append(_row(STAGES[0], run.dataset, cost, loss=run.loss))

@@ -1,0 +1,118 @@
+"""Locks: own who works on something alone: on results, on what one job makes, on a GPU.
+
+A lock is held by a process through an open file (flock), so that the system frees it when the
+process ends, whatever ends it: after a crash there is nothing to unlock. File systems that know no
+such locks are worked on without.
+"""
+
+import errno
+import fcntl
+import itertools
+import json
+import os
+import socket
+import sys
+import time
+from pathlib import Path
+from typing import IO
+
+#: Beside everything else under the results root.
+RESULTS = ".lock"
+#: What a file system says that has no locks.
+WITHOUT = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+
+#: Locks that this process holds until it ends.
+_held: list[IO[str]] = []
+
+
+class Busy(Exception):
+    """Another process holds the lock; the message says which."""
+
+
+def hold_results(root: Path) -> None:
+    """Keep others from working on results until this process ends.
+
+    Raises:
+        Busy: if another process works on them; the message says which, and what to do.
+        OSError: if the results cannot be written.
+    """
+    root.mkdir(parents=True, exist_ok=True)
+    file = open(root / RESULTS, "a+", encoding="utf-8")
+    if not _taken(file):
+        told = _read(file)
+        file.close()
+        raise Busy(
+            f"{root}: another Snakemake works on these results ({told}). Wait until it has ended, "
+            f"or end it"
+        )
+    file.truncate(0)
+    since = time.strftime("%Y-%m-%d %H:%M:%S")
+    json.dump({"process": os.getpid(), "host": socket.gethostname(), "since": since}, file)
+    file.flush()
+    _held.append(file)
+
+
+def holder(root: Path) -> str:
+    """Return who works on results at the moment, in words; "" if nobody does."""
+    try:
+        with open(root / RESULTS, encoding="utf-8") as file:
+            return "" if _taken(file) else _read(file)
+    except FileNotFoundError:
+        return ""
+
+
+def open_log(path: Path) -> None:
+    """Send what this process prints into a job's log, once no other process has that log.
+
+    A job that another one of its name waits for was left by a driver that was killed: it goes on,
+    and what it makes is taken up. The log is kept until the process ends.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    log = open(path, "a", buffering=1, encoding="utf-8", errors="replace")
+    if not _taken(log):
+        fcntl.flock(log, fcntl.LOCK_EX)
+    log.truncate(0)
+    sys.stdout = sys.stderr = log
+    _held.append(log)
+
+
+def hold_least_used(names: list[str], folder: Path) -> int:
+    """Take one of some things that several processes may share, as evenly as can be, until the end.
+
+    Args:
+        names: of the things; those of different processes are the same if their names are.
+        folder: where the files of the locks lie.
+
+    Returns:
+        The place in ``names`` of one that as few as possible of the others hold.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    for turn in itertools.count():
+        for place, name in enumerate(names):
+            file = open(folder / f"{name}.{turn}", "a", encoding="utf-8")
+            if _taken(file):
+                _held.append(file)
+                return place
+            file.close()
+    raise AssertionError("counting has no end")
+
+
+def _taken(file: IO[str]) -> bool:
+    """Take the lock of an open file, if it is free or the file system knows none."""
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno not in WITHOUT:
+            raise
+    return True
+
+
+def _read(file: IO[str]) -> str:
+    file.seek(0)
+    try:
+        known = json.loads(file.read())
+        return f"process {known['process']} on {known['host']}, since {known['since']}"
+    except (ValueError, KeyError):
+        return "which has not said its name yet"

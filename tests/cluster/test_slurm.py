@@ -1,0 +1,251 @@
+"""Promises on a real Slurm: the profile works as it is, and what clusters do to a run is survived.
+
+After each fault the run goes on to the bytes of an undisturbed one, and no finished cell is
+computed twice: what a cell cost is written when it is computed, and by nobody else.
+"""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from project import ROOT, Project
+
+GRID = ["evaluate-all", "train-all"]
+FASTPOLL = Path(__file__).with_name("fastpoll.py")
+
+pytestmark = pytest.mark.slow
+
+
+class Driver:
+    """A Snakemake that runs a project's grid on the cluster."""
+
+    def __init__(self, project: Project, *arguments: str) -> None:
+        self.project = project
+        self.begun = time.monotonic()
+        with open(project.folder / "driver.log", "w") as log:
+            self.process = subprocess.Popen(
+                [
+                    *(sys.executable, str(FASTPOLL), *GRID, "--profile", "slurm"),
+                    *("--configfile", "tiny.yaml", "--nocolor", *arguments),
+                ],
+                cwd=project.folder,
+                env=project.environment,
+                stdout=log,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def said(self) -> str:
+        return (self.project.folder / "driver.log").read_text()
+
+    def end(self, seconds: float = 240) -> int:
+        """Wait until it has ended; return its exit status."""
+        try:
+            return self.process.wait(seconds)
+        except subprocess.TimeoutExpired:
+            os.killpg(self.process.pid, signal.SIGKILL)
+            raise AssertionError(f"it waits for ever:\n{self.said}") from None
+
+    def stop(self, number: signal.Signals) -> None:
+        """Send it a signal and wait until it has ended."""
+        self.process.send_signal(number)
+        self.end(90)
+
+
+@pytest.fixture
+def project(make_short, cluster) -> Project:
+    return make_short()
+
+
+def in_training(project: Project) -> list[Path]:
+    """Return the logs of jobs that have begun and not yet finished a cell."""
+    return [
+        log
+        for log in (project.folder / "results/tiny/logs/run").glob("*.log")
+        if not re.search("^(gradcam|random): ok", log.read_text(), re.MULTILINE)
+    ]
+
+
+def costs(project: Project) -> dict[str, int]:
+    """Return a mark of each computation of a cell: it changes when the cell is computed again."""
+    folder = project.folder / "results/tiny/logs/costs"
+    return {
+        str(file.relative_to(folder)): file.stat().st_mtime_ns for file in folder.rglob("*.json")
+    }
+
+
+def hold_finished(project: Project, before: dict[str, int]) -> None:
+    """Check that nothing that was finished was computed a second time."""
+    after = costs(project)
+    again = [name for name, mark in before.items() if after[name] != mark]
+    assert again == []
+
+
+def same(project: Project, undisturbed: dict[str, bytes]) -> None:
+    found = project.artifacts("results/tiny")
+    assert set(found) == set(undisturbed)
+    assert [name for name in undisturbed if found[name] != undisturbed[name]] == []
+    left = [file for file in (project.folder / "results").rglob(".*") if file.name != ".lock"]
+    assert left == [], "nothing half-written stays"
+
+
+def wait_for_training(cluster, project: Project, jobs: int = 1) -> None:
+    cluster.wait_for(
+        lambda: len(cluster.running("rule_run")) >= jobs and len(in_training(project)) >= jobs,
+        120,
+        f"{jobs} jobs in training",
+    )
+
+
+def test_the_smoke_grid_by_the_profile_as_it_is_has_the_bytes_of_a_local_run(cluster, make_short):
+    project = make_short()
+    smoke = ROOT / "config/smoke.yaml"
+    local = os.environ.get("CLARITY_SMOKE")  # made by CI's step before
+    command = [sys.executable, "-m", "snakemake", "--configfile", str(smoke), "--nocolor"]
+    if local is None:
+        local = str(project.folder / "local")
+        for arguments in (["--cores", "2", "--config", f"results={local}"],):
+            subprocess.run(
+                command + arguments, cwd=project.folder, env=project.environment, check=True
+            )
+    done = subprocess.run(
+        # Only how often it looks is another thing here than on a cluster that others use too.
+        [sys.executable, str(FASTPOLL), *command[3:], "--profile", "slurm"],
+        cwd=project.folder,
+        env=project.environment,
+        capture_output=True,
+        text=True,
+        timeout=900,
+        check=False,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+    found = project.artifacts("results/smoke")
+    expected = project.artifacts(local)
+    assert set(found) == set(expected)
+    assert [name for name in expected if found[name] != expected[name]] == []
+    jobs = [job for job in cluster.jobs() if "smoke" in job["comment"] or job["state"]]
+    partitions = {job["partition"] for job in jobs if "rule_run" in job["comment"]}
+    assert partitions == {"gpu"}
+    assert {job["partition"] for job in jobs if "rule_compare" in job["comment"]} == {"main"}
+    assert not list((project.folder / "logs/slurm").rglob("*.log")), "logs of jobs that ended well"
+
+
+def test_a_node_that_crashes_in_training_costs_that_nodes_jobs_alone(cluster, project, undisturbed):
+    driver = Driver(project)
+    wait_for_training(cluster, project, jobs=2)
+    node = cluster.running("rule_run")[0]["node"]
+    cluster.crash(node)
+    cluster.wait_for(
+        lambda: any(job["state"] == "NODE_FAIL" for job in cluster.jobs()), 90, "failed node"
+    )
+    before = costs(project)
+    try:
+        assert driver.end() == 0, driver.said
+    finally:
+        cluster.restart(node)
+    assert "NODE_FAIL" in driver.said
+    same(project, undisturbed)
+    hold_finished(project, before)
+
+
+def test_a_drained_node_ends_its_jobs_and_gets_no_others(cluster, project, undisturbed):
+    driver = Driver(project)
+    wait_for_training(cluster, project, jobs=1)
+    node = cluster.running("rule_run")[0]["node"]
+    known = {job["id"] for job in cluster.jobs()}
+    cluster.drain(node)
+    try:
+        assert driver.end() == 0, driver.said
+        later = [job for job in cluster.jobs() if job["id"] not in known]
+        assert node not in {job["node"] for job in later}
+    finally:
+        cluster.resume(node)
+    assert "failed" not in driver.said
+    same(project, undisturbed)
+
+
+def test_a_job_out_of_memory_gets_more_the_next_time(cluster, project, undisturbed):
+    driver = Driver(project, "--set-resources", "run:mem_mb='400 * attempt * attempt'")
+    assert driver.end() == 0, driver.said
+    assert "Trying to restart job" in driver.said
+    same(project, undisturbed)
+
+
+def test_a_job_that_never_has_enough_is_given_up_clearly_and_the_rest_is_done(cluster, project):
+    driver = Driver(project, "--set-resources", "run:mem_mb=100", "--retries", "1")
+    assert driver.end() == 1
+    assert driver.said.count("Trying to restart job") == 4
+    assert re.search(r"Error in rule run.*FAILED|OUT_OF_MEMORY", driver.said, re.DOTALL)
+    assert "will not be created" not in driver.said
+    results = project.folder / "results/tiny"
+    assert not list(results.rglob("scores.parquet"))
+    assert (results / "dataset=scenes/evaluation.safetensors").exists()
+    said = project.run("status")
+    assert "4 jobs failed" in said or "failed" in said
+
+
+def test_a_job_out_of_time_goes_on_where_it_was_with_more(cluster, project, undisturbed):
+    scenes = project.grid["datasets"]["scenes"]
+    changes = {key: value for key, value in project.grid.items() if key != "shards"}
+    # Both seeds of a loss in one job, of which one is done within a minute.
+    project.configure(**{**changes, "shards": 2, "datasets": {"scenes": scenes}})
+    driver = Driver(project, "--set-resources", "run:runtime='1 * attempt'")
+    cluster.wait_for(lambda: costs(project), 120, "finished cell")
+    before = costs(project)
+    for job in cluster.running("rule_run"):
+        cluster.run("scontrol", "update", f"jobid={job['id']}", "TimeLimit=0:00:01")
+    assert driver.end() == 0, driver.said
+    assert "TIMEOUT" in driver.said
+    same(project, undisturbed)
+    hold_finished(project, before)
+
+
+def test_a_cancelled_job_is_done_again(cluster, project, undisturbed):
+    driver = Driver(project)
+    wait_for_training(cluster, project)
+    job = cluster.running("rule_run")[0]["id"]
+    cluster.run("scancel", job)
+    assert driver.end() == 0, driver.said
+    assert f"'{job}' failed, SLURM status is: 'CANCELLED'" in driver.said
+    same(project, undisturbed)
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_a_driver_that_is_stopped_goes_on_by_the_same_command(
+    cluster, project, undisturbed, number
+):
+    driver = Driver(project)
+    wait_for_training(cluster, project, jobs=2)
+    driver.stop(number)
+    assert driver.process.returncode != 0
+    before = costs(project)
+    if number is signal.SIGINT:
+        assert not cluster.running("rule_run"), "its jobs are cancelled"
+    again = Driver(project)
+    assert again.end() == 0, again.said
+    same(project, undisturbed)
+    hold_finished(project, before)
+
+
+def test_the_controller_may_be_away_for_half_a_minute(cluster, project, undisturbed):
+    driver = Driver(project)
+    wait_for_training(cluster, project, jobs=2)
+    cluster.controller_down()
+    time.sleep(30)
+    cluster.controller_up()
+    assert driver.end() == 0, driver.said
+    same(project, undisturbed)
+
+
+def test_results_on_a_path_with_blanks_and_umlauts(cluster, project, undisturbed):
+    results = "results/Größe (neu)/zwei Wörter"
+    driver = Driver(project, "--config", f"results={results}")
+    assert driver.end() == 0, driver.said
+    found = project.artifacts(results)
+    assert [name for name in undisturbed if found.get(name) != undisturbed[name]] == []
