@@ -94,6 +94,9 @@ class Config(Section):
     data: Annotated[
         str | None, Field(min_length=1, description="root of the folders that images come from")
     ] = None
+    costs: Annotated[
+        str | None, Field(min_length=1, description="results whose records tell `plan` the costs")
+    ] = None
     seeds: Annotated[list[NonNegativeInt], Field(min_length=1, description="training runs")]
     jobs: Annotated[
         Literal["run", "model", "cell"],

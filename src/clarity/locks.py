@@ -37,7 +37,7 @@ def hold_results(root: Path) -> None:
         OSError: if the results cannot be written.
     """
     root.mkdir(parents=True, exist_ok=True)
-    file = open(root / RESULTS, "a+", encoding="utf-8")
+    file = open(root / RESULTS, "a+", encoding="utf-8")  # noqa: SIM115 (held until the end)
     if not _taken(file):
         told = _read(file)
         file.close()
@@ -61,19 +61,20 @@ def holder(root: Path) -> str:
         return ""
 
 
-def open_log(path: Path) -> None:
+def open_log(path: Path) -> float:
     """Send what this process prints into a job's log, once no other process has that log.
 
     A job that another one of its name waits for was left by a driver that was killed: it goes on,
     and what it makes is taken up. The log is kept until the process ends.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    log = open(path, "a", buffering=1, encoding="utf-8", errors="replace")
+    log = open(path, "a", buffering=1, encoding="utf-8", errors="replace")  # noqa: SIM115
     if not _taken(log):
         fcntl.flock(log, fcntl.LOCK_EX)
     log.truncate(0)
     sys.stdout = sys.stderr = log
     _held.append(log)
+    return time.perf_counter()
 
 
 def hold_least_used(names: list[str], folder: Path) -> int:
@@ -89,7 +90,7 @@ def hold_least_used(names: list[str], folder: Path) -> int:
     folder.mkdir(parents=True, exist_ok=True)
     for turn in itertools.count():
         for place, name in enumerate(names):
-            file = open(folder / f"{name}.{turn}", "a", encoding="utf-8")
+            file = open(folder / f"{name}.{turn}", "a", encoding="utf-8")  # noqa: SIM115
             if _taken(file):
                 _held.append(file)
                 return place

@@ -22,7 +22,7 @@ import json
 import mmap
 import os
 import tempfile
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
@@ -53,6 +53,9 @@ MARK = b"clarity-sha256:"
 DIGITS = 64
 UNSEALED = MARK + b"0" * DIGITS
 
+#: What a record of the files of a folder is called.
+LISTING = "manifest.json"
+
 #: The metadata key that says which tensors are compressed: their types and shapes, as JSON.
 COMPRESSED = "storage.compressed"
 #: The tensors that stand for a compressed one: its rows, and where they begin.
@@ -70,11 +73,11 @@ class CorruptArtifact(Exception):
             f"{os.fspath(path)}: cannot be read ({cause}). Delete this file and run snakemake "
             f"again: it is made anew from what comes before it."
         )
-        self._made_of = os.fspath(path), str(cause)
+        self.path, self.cause = os.fspath(path), str(cause)
 
     def __reduce__(self) -> tuple[type["CorruptArtifact"], tuple[str, str]]:
         """Make it anew from what it was made of, so that it can cross processes."""
-        return type(self), self._made_of
+        return type(self), (self.path, self.cause)
 
 
 @contextlib.contextmanager
@@ -496,6 +499,32 @@ def write_text(path: StrPath, text: str) -> None:
     """Write ``text`` as UTF-8 with the line ends that it has."""
     with atomic(path) as temporary:
         temporary.write_bytes(text.encode())
+
+
+def write_sealed_text(path: StrPath, text: str) -> None:
+    """Write a text that carries its digest, in the place where it has `UNSEALED` (once)."""
+    with atomic(path) as temporary:
+        temporary.write_bytes(text.encode())
+        _seal(temporary, path)
+
+
+def list_files(folder: StrPath, names: Iterable[str]) -> None:
+    """Write a record `LISTING` of the digests of some files of a folder, which carry none."""
+    record = {name: sha256(Path(folder) / name) for name in sorted(names)}
+    write_record(Path(folder) / LISTING, {"files": record})
+
+
+def check_files(folder: StrPath) -> None:
+    """Hold the files of a folder to what `list_files` wrote of them.
+
+    Raises:
+        CorruptArtifact: if the record or a file is missing, or not as it was written.
+    """
+    for name, stated in read_record(Path(folder) / LISTING)["files"].items():
+        if sha256(Path(folder) / name) != stated:
+            raise CorruptArtifact(
+                Path(folder) / name, f"its bytes are not those that {LISTING} states"
+            )
 
 
 def digest(path: StrPath) -> str:

@@ -125,7 +125,7 @@ def kill(pids: list[int]) -> None:
 
 @dataclass
 class Cluster:
-    """A cluster with its state in ``folder``; nothing else on the machine is touched but /etc/slurm."""
+    """A cluster with its state in ``folder``; beside it, links in /etc/slurm."""
 
     folder: Path
     munge: bool = False

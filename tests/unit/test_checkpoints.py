@@ -9,6 +9,7 @@ import pytest
 from clarity import checkpoints, storage
 from clarity.grid import Run
 from clarity.stages.pipeline import each
+from clarity.tables.run_times import JOBS
 
 FRAME = pd.DataFrame({"image": [0, 1]})
 
@@ -93,7 +94,7 @@ def test_a_job_makes_the_other_runs_when_one_fails_and_the_next_try_makes_that_o
         return [path]
 
     with pytest.raises(ExceptionGroup, match="1 of 3 runs failed") as failure:
-        each(RUNS, work)
+        each(tmp_path, "job", 0.0, RUNS, work)
     (error,) = failure.value.exceptions
     assert str(error) == "seed 10"
     assert error.__notes__ == ["in dataset=d/loss=l/seed=1"]
@@ -103,15 +104,18 @@ def test_a_job_makes_the_other_runs_when_one_fails_and_the_next_try_makes_that_o
         if not path.name.startswith(".kept"):
             path.unlink()
     broken.clear()
-    each(RUNS, work)
+    each(tmp_path, "job", 0.0, RUNS, work)
     assert made == [0, 2, 1]
     names = {file.name for file in tmp_path.rglob("*") if file.is_file()}
-    assert names == {"t.parquet"}, "no second name is left"
+    assert names == {"t.parquet", "job.json"}, "no second name is left"
+    taken = storage.read_json(tmp_path / JOBS / "job.json")
+    assert taken["runs"] == 3
+    assert taken["seconds"] > 0
 
 
-def test_a_single_run_that_fails_says_what_it_said_itself():
+def test_a_single_run_that_fails_says_what_it_said_itself(tmp_path):
     def work(run: Run, *, factor: int) -> list:
         raise KeyError(run.folder)
 
     with pytest.raises(KeyError, match="seed=0"):
-        each(RUNS[:1], work)
+        each(tmp_path, "job", 0.0, RUNS[:1], work)

@@ -373,6 +373,7 @@ def run_stage(tmp_path, recipe=QUICK, ood=None):
         Run("bars", "triplet", 0),
         recipe=recipe,
         code="code",
+        costs=tmp_path / "costs.json",
         device="cpu",
     )
     path = tmp_path / "trust.parquet"

@@ -227,9 +227,9 @@ def in_report(files, kind, category):
 
 
 def figures():
-    """Return every figure, as SVG and as PNG."""
+    """Return every figure, as SVG and as PNG, and the record of their digests."""
     names = figure_names(CONFIG.datasets, CONFIG.metrics, CONFIG.categories, CONFIG.families)
-    return [f"{RESULTS}/figures/{name}" for name in names]
+    return [f"{RESULTS}/figures/{name}" for name in (*names, "manifest.json")]
 
 
 def compared_files():

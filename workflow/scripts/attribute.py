@@ -5,9 +5,12 @@ from pathlib import Path
 
 from clarity.locks import open_log
 
-open_log(Path(snakemake.log[0]))
+log = Path(snakemake.log[0])
+begun = open_log(log)
 
 from clarity.stages.pipeline import attribute, each
 
 params = snakemake.params
-each(params.runs, partial(attribute, Path(params.root), params.runtime, params.maps))
+root = Path(params.root)
+work = partial(attribute, root, params.runtime, params.maps)
+each(root, f"attribute-{log.stem}", begun, params.runs, work)

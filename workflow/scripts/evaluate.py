@@ -5,11 +5,12 @@ from pathlib import Path
 
 from clarity.locks import open_log
 
-open_log(Path(snakemake.log[0]))
+log = Path(snakemake.log[0])
+begun = open_log(log)
 
 from clarity.stages.pipeline import each, evaluate
 
 params = snakemake.params
-each(
-    params.runs, partial(evaluate, Path(params.root), params.runtime, params.passes, params.metrics)
-)
+root = Path(params.root)
+work = partial(evaluate, root, params.runtime, params.passes, params.metrics)
+each(root, f"evaluate-{log.stem}", begun, params.runs, work)

@@ -10,7 +10,7 @@ from clarity.grid import Grid
 from clarity.stages.gather import gather_block, gather_models
 
 root, grid = Path(snakemake.params.root), Grid(**snakemake.params.axes)
-if "method" in snakemake.wildcards.keys():
+if "compared" in dict(snakemake.params.items()):
     gather_block(root, grid=grid, **snakemake.params.compared)
 else:
     gather_models(root, grid=grid)

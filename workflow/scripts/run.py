@@ -5,10 +5,12 @@ from pathlib import Path
 
 from clarity.locks import open_log
 
-open_log(Path(snakemake.log[0]))
+log = Path(snakemake.log[0])
+begun = open_log(log)
 
 from clarity.stages.pipeline import each, whole
 
 params = snakemake.params
-work = partial(whole, Path(params.root), params.runtime, params.maps, params.passes, params.metrics)
-each(params.runs, work)
+root = Path(params.root)
+work = partial(whole, root, params.runtime, params.maps, params.passes, params.metrics)
+each(root, f"run-{log.stem}", begun, params.runs, work)

@@ -5,9 +5,12 @@ from pathlib import Path
 
 from clarity.locks import open_log
 
-open_log(Path(snakemake.log[0]))
+log = Path(snakemake.log[0])
+begun = open_log(log)
 
 from clarity.stages.pipeline import each, trust
 
 params = snakemake.params
-each(params.runs, partial(trust, Path(params.root), params.runtime))
+root = Path(params.root)
+work = partial(trust, root, params.runtime)
+each(root, f"trust-{log.stem}", begun, params.runs, work)

@@ -7,7 +7,6 @@ own.
 from collections.abc import Iterator
 
 import numpy as np
-from sklearn.model_selection import train_test_split
 
 from clarity.data import folders, mosaics, scenes, torchvision_source, two_class
 from clarity.data.recipe import (
@@ -99,6 +98,8 @@ def _mnist(recipe: MlxtendMnist, dataset: str) -> Splits:
 
     pixels, labels = mnist_data()
     images = pixels.reshape(-1, 1, 28, 28).astype(np.uint8)
+    from sklearn.model_selection import train_test_split
+
     train, test = train_test_split(
         np.arange(len(labels)),
         test_size=recipe.test_images,

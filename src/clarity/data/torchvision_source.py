@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torchvision
 from PIL import Image
 from torch.utils.data import ConcatDataset
 
@@ -41,6 +40,9 @@ def load(recipe: Torchvision, dataset: str, data: str | None) -> tuple[Splits, n
         Exception: whatever torchvision raises, with the place, the root and `download` as a note.
     """
     name = recipe.class_name
+    # Here, since it takes a second, and other sources do not need it.
+    import torchvision
+
     kind: Any = catalogue.load_own(name) if ":" in name else getattr(torchvision.datasets, name)
     stand_in = recipe.stand_in(dataset, data)
     if stand_in is not None:

@@ -90,7 +90,7 @@ class Shown:
 
 
 def render_all(shown: Shown, folder: storage.StrPath, *, workers: int = 1) -> list[Path]:
-    """Draw and write every figure of a grid.
+    """Draw and write every figure of a grid, and a record `manifest.json` of their digests.
 
     Args:
         shown: what is drawn.
@@ -112,7 +112,9 @@ def render_all(shown: Shown, folder: storage.StrPath, *, workers: int = 1) -> li
     done: list[list[Path]] = joblib.Parallel(n_jobs=shares)(
         work(shown, Path(folder), wanted[share::shares]) for share in range(shares)
     )
-    return [path for files in done for path in files]
+    written = [path for files in done for path in files]
+    storage.list_files(folder, [path.name for path in written])
+    return written
 
 
 def _render(shown: Shown, folder: Path, wanted: Sequence[tuple[str, str]]) -> list[Path]:

@@ -134,6 +134,7 @@ def build_report(
         str(told["category"]) for told in metrics.values() if told["direction"] != "none"
     )
     page = _template().render(
+        unsealed=storage.UNSEALED.decode(),
         answer=findings.answer(
             comparisons,
             frames["models-summary"],
@@ -198,7 +199,7 @@ def build_report(
             "metrics": count(len(metrics), "metric"),
         },
     )
-    storage.write_text(out, page)
+    storage.write_sealed_text(out, page)
 
 
 def _fitting(title: str, frame: pd.DataFrame, baseline: str) -> tuple[str, pd.DataFrame]:

@@ -1,29 +1,35 @@
-"""Pipeline: owns what a job does for its training runs, one stage of them or all, from plain values.
+"""Pipeline: owns what a job does for its runs, one stage of them or all, from plain values.
 
 The stages themselves know paths and recipes; here both come from the results root, the run's place
 in the grid and what the workflow says of it in plain values.
 """
 
+import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clarity import checkpoints
+from clarity import checkpoints, storage
 from clarity.attribution.recipe import MethodRecipe
 from clarity.data.protocol import Training
 from clarity.grid import Cell, Run
 from clarity.losses.recipe import LossRecipe
 from clarity.metrics.recipe import MetricRecipe
-from clarity.tables.run_times import COSTS
+from clarity.tables.run_times import COSTS, JOBS, TRUST_COST
 from clarity.trust.recipe import Trust
 
 Plain = Mapping[str, Any]
 
 
-def each(runs: Sequence[Plain], work: Callable[..., Iterable[Path]]) -> None:
+def each(root: Path, name: str, runs: Sequence[Plain], work: Callable[..., Iterable[Path]]) -> None:
     """Work through the runs of a job; one that fails keeps none of the others from being made.
 
+    What the whole process took is left beside what its parts cost.
+
     Args:
+        root: the results root.
+        name: of the job.
+        begun: when the job began, by `time.perf_counter`.
         runs: of each run ``dataset``, ``loss`` and ``seed``, and what else ``work`` takes by name.
         work: makes the artifacts of a run, takes those up that an earlier try had finished, and
             returns their files.
@@ -47,6 +53,8 @@ def each(runs: Sequence[Plain], work: Callable[..., Iterable[Path]]) -> None:
     if failures:
         raise ExceptionGroup(f"{len(failures)} of {len(runs)} runs failed", failures)
     checkpoints.drop(made)
+    spent = {"seconds": time.perf_counter() - begun, "runs": len(runs)}
+    storage.write_json(root / JOBS / f"{name}.json", spent)
 
 
 def train(
@@ -80,6 +88,7 @@ def trust(root: Path, runtime: Plain, run: Run, *, recipe: Plain, code: str) -> 
         run,
         recipe=Trust(**recipe),
         code=code,
+        costs=root / COSTS / run.folder / TRUST_COST,
         **runtime,
     )
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from clarity import storage
 from clarity.grid import Grid
 from clarity.report.build import build_report
 
@@ -24,6 +25,9 @@ def report_grid(
     Raises:
         clarity.storage.CorruptArtifact: if an input cannot be read.
     """
+    # What is shown beside the tables' own numbers carries no digest of its own.
+    for folder in ("tables", "figures"):
+        storage.check_files(root / folder)
     build_report(
         root,
         out,

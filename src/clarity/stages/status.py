@@ -17,7 +17,7 @@ import pandas as pd
 from clarity import locks
 from clarity.figures.words import count
 from clarity.grid import Cell, Grid, Run
-from clarity.tables.run_times import COSTS, record
+from clarity.tables.run_times import COSTS, TRUST_COST, record
 
 #: The stages of a run and those of a cell, with the file that each ends with.
 RUN_STAGES = {"train": "manifest.json", "trust": "trust.parquet"}
@@ -77,8 +77,8 @@ def status(
     Args:
         root: the results root.
         grid: the axes.
-        jobs: "run" if a job takes all stages of a run, "model" if it takes one stage and all methods,
-            "cell" if one method.
+        jobs: "run" if a job takes all stages of a run, "model" if it takes one stage and all
+            methods, "cell" if one method.
         shards: the runs of a job of all stages.
         now: seconds since the epoch; the clock's if not given.
     """
@@ -175,15 +175,16 @@ def _time_left(found: Status) -> str:
     seconds = sum(found.seconds.values())
     if not seconds and not unknown:
         return "Nothing is left to train, explain or evaluate."
-    text = f"Left, by what jobs took so far: {_duration(seconds)} of one job at a time"
+    text = f"Left, by what jobs took so far: {duration(seconds)} of one job at a time"
     if found.pace > 0 and seconds:
-        text += f", {_duration(seconds / found.pace)} at the pace of the last hour"
+        text += f", {duration(seconds / found.pace)} at the pace of the last hour"
     if unknown:
         text += f"; not counted, since none was recorded yet: {', '.join(unknown)}"
     return f"{text}."
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write a time in hours and minutes."""
     minutes = round(seconds / 60)
     if minutes < 1:
         return f"{seconds:.0f} s"
@@ -241,11 +242,13 @@ def _state_of(log: Path, at_work: bool) -> tuple[str, str]:
 def _costs(root: Path, grid: Grid) -> dict[str, float]:
     """Return the mean seconds of a run or cell by stage, of some records."""
     trained: list[float] = []
+    trusted: list[float] = []
     explained: list[float] = []
     evaluated: list[float] = []
     for run in grid.runs():
         _add(trained, root / run.folder / "manifest.json", lambda cost: cost["seconds"])
         costs = root / COSTS / run.folder
+        _add(trusted, costs / TRUST_COST, lambda cost: cost["seconds"])
         for method in grid.methods:
             _add(explained, costs / f"{method}.json", lambda cost: cost["seconds"])
             _add(
@@ -253,9 +256,9 @@ def _costs(root: Path, grid: Grid) -> dict[str, float]:
                 costs / f"{method}-metrics.json",
                 lambda cost: sum(one["seconds"] for one in cost.values()),
             )
-        if min(map(len, (trained, explained, evaluated))) >= RECORDS:
+        if min(map(len, (trained, trusted, explained, evaluated))) >= RECORDS:
             break
-    known = {"train": trained, "attribute": explained, "evaluate": evaluated}
+    known = {"train": trained, "trust": trusted, "attribute": explained, "evaluate": evaluated}
     return {stage: sum(all_of) / len(all_of) for stage, all_of in known.items() if all_of}
 
 

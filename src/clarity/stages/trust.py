@@ -1,6 +1,7 @@
 """Trusting: owns the stage `trust`, from a trained model and images to `trust.parquet`."""
 
 import json
+import time
 from pathlib import Path
 
 from clarity import checkpoints, storage
@@ -21,6 +22,7 @@ def trust_run(
     *,
     recipe: Trust,
     code: str,
+    costs: Path,
     device: str = "auto",
     threads: int = 1,
 ) -> list[Path]:
@@ -38,6 +40,7 @@ def trust_run(
         run: the run's place in the grid.
         recipe: what is measured.
         code: hash of the source of this stage.
+        costs: the file of what it cost in seconds: like a log, no result and not the same again.
         device: "auto", "cpu" or "cuda".
         threads: threads for torch and numpy.
 
@@ -63,6 +66,7 @@ def trust_run(
         if checkpoints.is_current(output, mark):
             output.touch()
             return [output]
+        started = time.perf_counter()
         if trained["status"] == "ok":
             foreign = None if name is None or ood is None else Foreign(name, Splits.read(ood))
             network = classifier.load(model, chosen)
@@ -73,4 +77,6 @@ def trust_run(
     told = {"fingerprint": mark, "inputs": json.dumps(digests, sort_keys=True)}
     storage.write_table(output, frame, metadata | told)
     checkpoints.keep([output])
+    cost = {"seconds": time.perf_counter() - started, "images": recipe.images}
+    storage.write_json(costs, cost)
     return [output]

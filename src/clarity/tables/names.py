@@ -31,7 +31,7 @@ LATEX = ("comparisons", "summary", "ranks", "posthoc", "mixed-models", "models")
 def table_files() -> list[str]:
     """Return the name of every file of the folder of tables."""
     files = [f"{name}.{kind}" for name in TABLES for kind in ("parquet", "csv")]
-    return [*files, *(f"{name}.tex" for name in LATEX), "README.md"]
+    return [*files, *(f"{name}.tex" for name in LATEX), "README.md", "manifest.json"]
 
 
 #: Where the first level of aggregation leaves what it found, under the results root.

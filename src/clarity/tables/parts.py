@@ -1,4 +1,4 @@
-"""Parts: own the files between both levels of aggregation, for grids of more files than a job takes.
+"""Parts: own the files between both levels of aggregation, for grids too large for one job.
 
 First, what the training runs of a dataset tell (`write_models`) and what can be said of a dataset
 and a method alone (`write_block`); then the tables of the whole grid from these, the very same as

@@ -29,8 +29,12 @@ COLUMNS = (
 _KEYS = list(COLUMNS[:5])
 #: Where jobs leave what each method and metric cost; see the rules of attribution and evaluation.
 COSTS = "logs/costs"
+#: What a run's stage `trust` cost; no method can be called so.
+TRUST_COST = "stage=trust.json"
+#: What whole jobs took, from the start of the process on.
+JOBS = f"{COSTS}/jobs"
 NOTHING = float("nan")
-STAGES = ("training", "attribution", "evaluation")
+STAGES = ("training", "trust", "attribution", "evaluation")
 
 
 def run_times(root: storage.StrPath, grid: Grid) -> pd.DataFrame:
@@ -56,13 +60,15 @@ def run_times(root: storage.StrPath, grid: Grid) -> pd.DataFrame:
             cost = {"seconds": manifest["seconds"], "images": manifest.get("images_seen", NOTHING)}
             rows.append(_row(STAGES[0], run.dataset, cost, loss=run.loss))
         costs = source / COSTS / run.folder
+        if trust := record(costs / TRUST_COST):
+            rows.append(_row(STAGES[1], run.dataset, trust, loss=run.loss))
         for cell in (Cell(run, method) for method in grid.methods):
             place = {"method": cell.method}
             maps = record(costs / f"{cell.method}.json")
             if maps.get("status") == "ok":
-                rows.append(_row(STAGES[1], run.dataset, maps, **place))
+                rows.append(_row(STAGES[2], run.dataset, maps, **place))
             for metric, cost in record(costs / f"{cell.method}-metrics.json").items():
-                rows.append(_row(STAGES[2], run.dataset, cost, **place, metric=metric))
+                rows.append(_row(STAGES[3], run.dataset, cost, **place, metric=metric))
     if not rows:
         return pd.DataFrame({name: [] for name in COLUMNS})
     frame = pd.DataFrame(rows)

@@ -30,6 +30,8 @@ least 1 + log2(m / (1 - confidence)) runs before any of them can be significant 
 def write_tables(tables: Mapping[str, pd.DataFrame], folder: StrPath) -> None:
     """Write each table as parquet and CSV, those of `SHOWN` also as LaTeX, and a README.md.
 
+    The record `manifest.json` has the digests of all of them.
+
     Args:
         tables: those of `clarity.tables.build.build_tables`, by name.
         folder: where they go.
@@ -45,6 +47,9 @@ def write_tables(tables: Mapping[str, pd.DataFrame], folder: StrPath) -> None:
         storage.write_text(target / f"{name}.csv", text)
         if name in SHOWN:
             storage.write_text(target / f"{name}.tex", latex(name, frame))
+    kinds = [(name, kind) for name in tables for kind in ("parquet", "csv")]
+    kinds += [(name, "tex") for name in tables if name in SHOWN]
+    storage.list_files(target, ["README.md", *(f"{name}.{kind}" for name, kind in kinds)])
 
 
 def readme(tables: Mapping[str, pd.DataFrame]) -> str:

@@ -3,7 +3,6 @@
 import math
 
 import torch
-from timm.optim.lars import Lars
 from torch import nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
@@ -53,6 +52,9 @@ def build_optimizer(
                 weight_decay=decay,
             )
         case "lars":
+            # Here, since it loads torchvision: seconds that no other optimiser needs.
+            from timm.optim.lars import Lars
+
             # You et al., 2017, "Large Batch Training of Convolutional Networks".
             return Lars(
                 groups,

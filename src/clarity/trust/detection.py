@@ -3,10 +3,7 @@
 import math
 
 import torch
-from pytorch_ood.detector import KNN, EnergyBased, MaxSoftmax
-from pytorch_ood.metrics import OODMetrics
 from torch import Tensor
-from torchvision.transforms.v2 import functional as V
 
 #: The neighbour whose distance counts (Sun et al., 2022, their choice for CIFAR-10).
 NEIGHBOUR = 50
@@ -37,6 +34,10 @@ def detect(
         foreign at the threshold at which 95 % of the foreign images do. NaN if any input is not
         finite.
     """
+    # Here, since it takes a second, and only datasets with a foreign one need it.
+    from pytorch_ood.detector import KNN, EnergyBased, MaxSoftmax
+    from pytorch_ood.metrics import OODMetrics
+
     if not all(part.isfinite().all() for part in (*known, *other, reference)):
         return {f"ood-{d}-{end}": math.nan for d in ("msp", "energy", "knn") for end in DIRECTIONS}
     of_a_class = max(1, len(reference) // known[0].shape[1])
@@ -61,6 +62,8 @@ def detect(
 
 def as_input(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """Bring images [B, c, h, w], grey or RGB, to another ``shape`` (C, H, W): [B, C, H, W]."""
+    from torchvision.transforms.v2 import functional as V
+
     channels, height, width = shape
     if channels != images.shape[1]:
         images = V.rgb_to_grayscale(images) if channels == 1 else V.grayscale_to_rgb(images)

@@ -1,0 +1,179 @@
+"""Plan: owns what a grid will need before it starts: jobs, hours, files and bytes.
+
+From records of what jobs cost that ran already: of these results (one seed of each dataset and loss
+is enough) or of others. What no record tells is named, not guessed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import islice
+from pathlib import Path
+from statistics import fmean
+
+import pandas as pd
+
+from clarity.figures.words import count
+from clarity.grid import Grid
+from clarity.stages.status import duration
+from clarity.tables.run_times import JOBS, STAGES, record, run_times
+
+#: Files of a run and of a cell, the large ones by name.
+RUN_FILES, CELL_FILES = 7, 2
+#: Files whose size is looked at, of each kind.
+SAMPLE = 50
+
+
+@dataclass
+class Plan:
+    """What a grid needs.
+
+    Attributes:
+        cells: of the grid.
+        jobs: of each rule.
+        hours: of one core (or GPU) by stage, as far as records tell.
+        unknown: what no record tells the cost of, by stage.
+        files: that the grid will have.
+        size: bytes of these, as far as files that are there tell.
+        device: what the records are of, such as the name of a GPU.
+    """
+
+    cells: int
+    jobs: dict[str, int]
+    hours: dict[str, float] = field(default_factory=dict)
+    unknown: dict[str, list[str]] = field(default_factory=dict)
+    files: int = 0
+    size: float = 0.0
+    device: str = ""
+
+    def told(self, threads: int) -> str:
+        """Return it as text.
+
+        Args:
+            threads: of each job.
+        """
+        jobs = ", ".join(f"{number:,} {rule}" for rule, number in self.jobs.items())
+        lines = [f"{self.cells:,} cells in {count(sum(self.jobs.values()), 'job')}: {jobs}."]
+        if self.hours:
+            total = sum(self.hours.values())
+            parts = ", ".join(f"{stage} {_hours(hours)}" for stage, hours in self.hours.items())
+            on = "GPU" if self.device.startswith("cuda") else "core"
+            lines.append(
+                f"{_hours(total * (1 if on == 'GPU' else threads))} of one {on} ({parts}), by what "
+                f"jobs took on {self.device or 'an unknown device'}."
+            )
+            for workers in (w for w in (8, 100, 1000) if w < sum(self.jobs.values())):
+                wall = duration(3600 * total / workers)
+                lines.append(f"  with {workers:,} jobs at a time: {wall} or more")
+        size = f"{self.size / 1e9:,.2f} GB" if self.size else "nobody knows how large yet"
+        lines.append(f"{self.files:,} files, {size}.")
+        for stage, names in self.unknown.items():
+            lines.append(f"Not counted, since no record tells it: {stage} of {', '.join(names)}.")
+        if self.unknown:
+            lines.append(
+                "Run one seed of each first (the same config with `seeds: [0]`), or name other "
+                "results with such records: --config costs=FOLDER."
+            )
+        return "\n".join(lines)
+
+
+def plan(
+    root: Path, grid: Grid, metrics: Sequence[str], *, jobs: str, shards: int, rules: Sequence[str]
+) -> Plan:
+    """Work out what a grid needs.
+
+    Args:
+        root: the results root whose records tell what things cost.
+        grid: the axes.
+        metrics: their names.
+        jobs: as in the config.
+        shards: as in the config.
+        rules: the rules that have one job each, such as `compare`.
+    """
+    runs, cells = len(grid.runs()), len(grid.cells())
+    found = Plan(cells, {"prepare": len(grid.datasets), **_jobs(grid, jobs, shards)})
+    found.jobs |= dict.fromkeys(rules, 1)
+    found.files = 2 * len(grid.datasets) + RUN_FILES * runs + CELL_FILES * cells
+    times = run_times(root, grid)
+    for stage, asked in _asked(grid, metrics).items():
+        _add(found, stage, asked, times[times["stage"] == stage], len(grid.seeds))
+    overhead = _overhead(root, times)
+    if overhead:
+        started = sum(found.jobs[rule] for rule in _jobs(grid, jobs, shards))
+        found.hours["start of jobs"] = overhead * started / 3600
+    found.size = _size(root, grid)
+    manifests = (record(root / run.folder / "manifest.json") for run in grid.runs())
+    found.device = next((told["device"] for told in manifests if told.get("device")), "")
+    return found
+
+
+def _jobs(grid: Grid, jobs: str, shards: int) -> dict[str, int]:
+    runs = len(grid.runs())
+    if jobs == "run":
+        return {"run": len(grid.datasets) * len(grid.losses) * len(grid.shards(shards))}
+    parts = runs if jobs == "model" else len(grid.cells())
+    return {"train": runs, "trust": runs, "attribute": parts, "evaluate": parts}
+
+
+def _asked(grid: Grid, metrics: Sequence[str]) -> dict[str, list[dict[str, str]]]:
+    """Return what each seed needs once, by stage, as the keys of its row among the run times."""
+    of_runs = [{"dataset": d, "loss": loss} for d in grid.datasets for loss in grid.losses]
+    of_cells = [{**run, "method": method} for run in of_runs for method in grid.methods]
+    of_scores = [{**cell, "metric": metric} for cell in of_cells for metric in metrics]
+    return dict(zip(STAGES, (of_runs, of_runs, of_cells, of_scores), strict=True))
+
+
+def _add(
+    found: Plan, stage: str, asked: Sequence[Mapping[str, str]], times: pd.DataFrame, seeds: int
+) -> None:
+    """Add what a stage needs: what the same thing took, or the same on other datasets.
+
+    A metric that a dataset does not have has no record there and none elsewhere either, or it has
+    one of the datasets that have it; then it is not asked for.
+    """
+    keys = [key for key in ("loss", "method", "metric") if times[key].ne("").any()]
+    exact = times.set_index(["dataset", *keys])["seconds"].to_dict() if keys else {}
+    known_datasets = set(times["dataset"])
+    general = times.groupby(keys)["seconds"].mean().to_dict() if keys else {}
+    total = 0.0
+    for one in asked:
+        own = tuple(one[key] for key in keys)
+        place = own if len(own) != 1 else own[0]
+        if (one["dataset"], *own) in exact:
+            total += exact[one["dataset"], *own]
+        elif keys and one["dataset"] not in known_datasets and place in general:
+            total += general[place]
+        elif one["dataset"] not in known_datasets or stage in STAGES[:3]:
+            name = " ".join(str(one[key]) for key in ("dataset", *(keys or ["loss"])) if key in one)
+            names = found.unknown.setdefault(stage, [])
+            if name not in names:
+                names.append(name)
+    if total:
+        found.hours[stage] = total * seeds / 3600
+
+
+def _overhead(root: Path, times: pd.DataFrame) -> float:
+    """Return the mean seconds of a job beside its work: the start of Python, imports, reading."""
+    files = list(islice((root / JOBS).glob("*.json"), 10 * SAMPLE))
+    if not files or times.empty:
+        return 0.0
+    spent = sum(float(record(file)["seconds"]) for file in files)
+    work = float((times["seconds"] * times["n_runs"]).sum())
+    return max(0.0, (spent - work) / len(files))
+
+
+def _size(root: Path, grid: Grid) -> float:
+    """Return the bytes of all files by the mean size of those that are there."""
+    total = 0.0
+    for dataset in grid.datasets:
+        total += sum(file.stat().st_size for file in (root / f"dataset={dataset}").glob("*.*"))
+    runs = [root / run.folder for run in grid.runs()]
+    cells = [root / cell.folder for cell in grid.cells()]
+    for folders in (runs, cells):
+        there = islice((folder for folder in folders if folder.is_dir()), SAMPLE)
+        sizes = [sum(f.stat().st_size for f in folder.glob("*.*")) for folder in there]
+        total += fmean(sizes) * len(folders) if sizes else 0.0
+    return total
+
+
+def _hours(hours: float) -> str:
+    return f"{hours:,.1f} h" if hours >= 1 else f"{60 * hours:.1f} min"

@@ -1,0 +1,142 @@
+"""Verify: owns the check of a whole results folder: is each file what was written, of those inputs.
+
+Every artifact carries its digest and states those of its inputs. So a file that was altered is
+found, and so is one that was made from something else than what lies beside it now.
+"""
+
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from clarity import storage
+from clarity.grid import Cell, Grid, Run
+from clarity.storage import CorruptArtifact
+
+#: Threads that read: digests are computed without Python's lock.
+THREADS = 8
+
+
+@dataclass
+class Verified:
+    """What was found.
+
+    Attributes:
+        sound: how many files are as they were written.
+        wrong: of each other file its path and what is wrong with it.
+        missing: paths that are not there.
+    """
+
+    sound: int = 0
+    wrong: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+
+    def digest(self, path: Path) -> str | None:
+        """Check an artifact and return its digest; None if there is none that is sound."""
+        if not path.exists():
+            self.missing.append(str(path))
+            return None
+        try:
+            found = storage.digest(path)
+        except CorruptArtifact as error:
+            self.wrong.append(f"{path}: {error.cause}")
+            return None
+        self.sound += 1
+        return found
+
+    def compare(
+        self, path: Path, stated: Mapping[str, str], found: Mapping[str, str | None]
+    ) -> None:
+        """Hold the digests that a file states of others to those that they have."""
+        for name, digest in stated.items():
+            if found.get(name) not in (None, digest):
+                self.wrong.append(f"{path}: made with another {name} than the one that is there")
+
+    def add(self, other: "Verified") -> None:
+        """Count what was found elsewhere in."""
+        self.sound += other.sound
+        self.wrong += other.wrong
+        self.missing += other.missing
+
+    def told(self) -> str:
+        """Return it as text."""
+        lines = [f"{self.sound:,} files are as they were written, and made from one another."]
+        if self.missing:
+            lines.append(f"{len(self.missing):,} are not there, the first: {self.missing[0]}")
+        if self.wrong:
+            lines += [f"WRONG {words}" for words in self.wrong]
+            lines.append(
+                "Delete each of these and run the same snakemake again: it is made anew from what "
+                "comes before it, and so is what depends on it."
+            )
+        return "\n".join(lines)
+
+
+def verify(root: Path, grid: Grid) -> Verified:
+    """Check all files of a grid, and those of its tables, figures and report.
+
+    Args:
+        root: the results root.
+        grid: the axes.
+    """
+    total = Verified()
+    data = {
+        dataset: {
+            name: total.digest(root / f"dataset={dataset}" / name)
+            for name in ("data.safetensors", "evaluation.safetensors")
+        }
+        for dataset in grid.datasets
+    }
+    with ThreadPoolExecutor(THREADS) as pool:
+        for found in pool.map(lambda run: _run(root, run, grid, data), grid.runs()):
+            total.add(found)
+    total.digest(root / "report.html")
+    for folder in ("tables", "figures"):
+        _listed(total, root / folder)
+    return total
+
+
+def _run(
+    root: Path, run: Run, grid: Grid, data: Mapping[str, Mapping[str, str | None]]
+) -> Verified:
+    """Check the files of a training run and of its cells."""
+    total = Verified()
+    folder = root / run.folder
+    known: dict[str, str | None] = dict(data[run.dataset])
+    record = folder / "manifest.json"
+    if total.digest(record):
+        told = storage.read_record(record)
+        known |= {name: total.digest(folder / name) for name in told["files"]}
+        total.compare(record, told["files"] | told["inputs"], known)
+    trust = folder / "trust.parquet"
+    if total.digest(trust):
+        stated = json.loads(storage.read_table_metadata(trust)["inputs"])
+        named = {"model": "model.safetensors", "data": "data.safetensors"}
+        mine = {named[key]: digest for key, digest in stated.items() if key in named}
+        total.compare(trust, mine, known)
+    for method in grid.methods:
+        cell = root / Cell(run, method).folder
+        maps, scores = cell / "attributions.safetensors", cell / "scores.parquet"
+        own = dict(known)
+        if digest := total.digest(maps):
+            own[maps.name] = digest
+            total.compare(maps, json.loads(storage.read_tensor_metadata(maps)["inputs"]), known)
+        if total.digest(scores):
+            total.compare(scores, json.loads(storage.read_table_metadata(scores)["inputs"]), own)
+    return total
+
+
+def _listed(total: Verified, folder: Path) -> None:
+    """Check the files of a folder that have no digest of their own, but one in its record."""
+    record = folder / storage.LISTING
+    if not total.digest(record):
+        return
+    for name, stated in storage.read_record(record)["files"].items():
+        path = folder / name
+        if not path.exists():
+            total.missing.append(str(path))
+        elif storage.sha256(path) != stated:
+            total.wrong.append(f"{path}: its bytes are not those that {storage.LISTING} states")
+        else:
+            total.sound += 1
