@@ -30,6 +30,7 @@ from clarity.stages.prepare import prepare
 from clarity.stages.report import report_grid
 from clarity.stages.train import train_run
 from clarity.stages.trust import trust_run
+from clarity.tables.run_times import COSTS, TRUST_COST
 from clarity.trust.recipe import Trust
 
 ROOT = Path(__file__).parents[1]
@@ -78,7 +79,7 @@ def one_run(config: Config, run: Run) -> None:
             f"dataset={run.dataset}/evaluation.safetensors",
         )
     )
-    model, costs = folder / "model.safetensors", root / "logs" / "costs" / run.folder
+    model, costs = folder / "model.safetensors", root / COSTS / run.folder
     device, threads = config.device, config.threads
     methods = {name: recipe.plain() for name, recipe in config.methods.items()}
     metrics = [recipe.plain() for recipe in config.metrics.values()]
@@ -106,6 +107,7 @@ def one_run(config: Config, run: Run) -> None:
         run,
         recipe=tried,
         code=code_of("trust"),
+        costs=costs / TRUST_COST,
         device=device,
         threads=threads,
     )

@@ -66,6 +66,9 @@ def open_log(path: Path) -> float:
 
     A job that another one of its name waits for was left by a driver that was killed: it goes on,
     and what it makes is taken up. The log is kept until the process ends.
+
+    Returns:
+        When the job began to work, by `time.perf_counter`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     log = open(path, "a", buffering=1, encoding="utf-8", errors="replace")  # noqa: SIM115

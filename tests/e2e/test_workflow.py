@@ -33,11 +33,13 @@ def test_one_command_makes_every_table_every_figure_and_the_report(finished):
     figures = {file.name for file in (results / "figures").iterdir()}
     directed = table[table["direction"] != "none"]
     categories = directed["category"].unique()
-    assert figures == set(figure_names(["scenes"], METRICS, categories, ["deletion"]))
+    named = set(figure_names(["scenes"], METRICS, categories, ["deletion"]))
+    assert figures == named | {"manifest.json"}
     spent = pd.read_csv(results / "tables/run-times.csv")
     counts = spent.groupby("stage").size()
     assert counts.to_dict() == {
         "training": 2,
+        "trust": 2,
         "attribution": len(TINY["methods"]),
         "evaluation": len(TINY["methods"]) * len(METRICS),
     }

@@ -21,7 +21,9 @@ from clarity.trust.recipe import Trust
 Plain = Mapping[str, Any]
 
 
-def each(root: Path, name: str, runs: Sequence[Plain], work: Callable[..., Iterable[Path]]) -> None:
+def each(
+    root: Path, name: str, begun: float, runs: Sequence[Plain], work: Callable[..., Iterable[Path]]
+) -> None:
     """Work through the runs of a job; one that fails keeps none of the others from being made.
 
     What the whole process took is left beside what its parts cost.
