@@ -24,6 +24,8 @@ import yaml
 from aggregation import SIZES, aggregation
 from clxai_loop import five_facets
 from evaluation import against_passes, against_quantus, page
+from grid import grid
+from scale import scale
 
 from clarity import provenance
 from clarity.attribution.methods import Explainer
@@ -281,8 +283,14 @@ def evaluation(count: int, repeats: int) -> dict[str, Any]:
 
 def tables() -> list[dict[str, Any]]:
     """Time all tables of grids of growing size, from score files of the real layout."""
+    found: list[dict[str, Any]] = in_scratch(lambda folder: aggregation(folder, list(SIZES)))
+    return found
+
+
+def in_scratch(measure: Callable[[Path], Any]) -> Any:
+    """Measure something that writes, in a folder that goes afterwards."""
     with tempfile.TemporaryDirectory() as scratch:
-        return aggregation(Path(scratch), list(SIZES))
+        return measure(Path(scratch))
 
 
 #: What can be measured, by name.
@@ -292,6 +300,8 @@ PARTS: dict[str, Callable[[int, int], Any]] = {
     "training": lambda count, repeats: training(1280, repeats),
     "checking": lambda count, repeats: checking(repeats),
     "tables": lambda count, repeats: tables(),
+    "scale": lambda count, repeats: in_scratch(scale),
+    "grid": lambda count, repeats: in_scratch(grid),
 }
 
 

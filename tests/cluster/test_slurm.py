@@ -171,7 +171,7 @@ def test_a_drained_node_ends_its_jobs_and_gets_no_others(cluster, project, undis
 
 
 def test_a_job_out_of_memory_gets_more_the_next_time(cluster, project, undisturbed):
-    driver = Driver(project, "--set-resources", "run:mem_mb='400 * attempt * attempt'")
+    driver = Driver(project, "--set-resources", "run:mem_mb=400*attempt*attempt")
     assert driver.end() == 0, driver.said
     assert "Trying to restart job" in driver.said
     same(project, undisturbed)
@@ -195,7 +195,7 @@ def test_a_job_out_of_time_goes_on_where_it_was_with_more(cluster, project, undi
     changes = {key: value for key, value in project.grid.items() if key != "shards"}
     # Both seeds of a loss in one job, of which one is done within a minute.
     project.configure(**{**changes, "shards": 2, "datasets": {"scenes": scenes}})
-    driver = Driver(project, "--set-resources", "run:runtime='1 * attempt'")
+    driver = Driver(project, "--set-resources", "run:runtime=1*attempt")
     cluster.wait_for(lambda: costs(project), 120, "finished cell")
     before = costs(project)
     for job in cluster.running("rule_run"):

@@ -6,7 +6,6 @@ losses are asked about the same regions.
 
 import numpy as np
 import torch
-from skimage.segmentation import slic
 from torch import Tensor
 
 from clarity.attribution.recipe import Segments
@@ -49,6 +48,9 @@ def _grid(images: Tensor, count: int) -> Tensor:
 
 def _slic(image: np.ndarray, recipe: Segments) -> np.ndarray:
     """Return the superpixels [H, W] of an image [C, H, W]."""
+    # Here, since it loads much of scipy, and squares do not need it.
+    from skimage.segmentation import slic
+
     colour = np.repeat(image, 3, axis=0) if len(image) == 1 else image
     found = slic(
         colour,

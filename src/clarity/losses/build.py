@@ -1,23 +1,14 @@
 """Building losses: owns how a recipe becomes a torch module from a batch to a scalar."""
 
+import importlib
 import itertools
 from typing import Any
 
 import torch
-from pytorch_metric_learning import distances, losses, miners, reducers, regularizers
 from torch import Tensor, nn
 
 from clarity import catalogue
-from clarity.losses.mended import MENDED
 from clarity.losses.recipe import CROSS_ENTROPY, LossRecipe, Part, Projection, Term
-
-LIBRARIES = {
-    "losses": losses,
-    "miners": miners,
-    "distances": distances,
-    "reducers": reducers,
-    "regularizers": regularizers,
-}
 
 
 class HeadTerm(nn.Module):
@@ -79,9 +70,9 @@ class MetricTerm(nn.Module):
         )
         self.loss = loss
         if term.memory is not None:
-            self.loss = losses.CrossBatchMemory(
-                loss, dimension, memory_size=term.memory, miner=self.miner
-            )
+            from pytorch_metric_learning.losses import CrossBatchMemory
+
+            self.loss = CrossBatchMemory(loss, dimension, memory_size=term.memory, miner=self.miner)
             self.miner = None
 
     def forward(self, embeddings: Tensor, labels: Tensor, views: int) -> Tensor:
@@ -164,7 +155,11 @@ def _build(kind: str, name: str, arguments: dict[str, Any], sizes: dict[str, int
     if ":" in name:
         built = catalogue.load_own(name)
     else:
-        built = MENDED.get(name) or getattr(LIBRARIES[kind], name)
+        # Here, since it loads pytorch-metric-learning, which takes a second.
+        from clarity.losses.mended import MENDED
+
+        library = importlib.import_module(f"pytorch_metric_learning.{kind}")
+        built = MENDED.get(name) or getattr(library, name)
     wanted = catalogue.find(kind, name).given
     filled = {key: size for key, size in sizes.items() if key in wanted}
     return built(**{**filled, **arguments})

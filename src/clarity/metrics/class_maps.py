@@ -9,9 +9,6 @@ from collections.abc import Callable
 from typing import ClassVar, Literal
 
 import numpy as np
-from scipy.stats import rankdata
-from sklearn.linear_model import LogisticRegression
-from sklearn.metrics import silhouette_samples
 
 from clarity.metrics.batch import ROUNDING, Batch, Curves, MetricUnavailable, Scores
 from clarity.metrics.contrastivity import (
@@ -359,6 +356,9 @@ class MapClassifier:
         if len(present) < 2:
             return lambda maps: np.zeros((len(maps), classes))
         if self.classifier == "logistic":
+            # Here, since scikit-learn takes a second, and few of these metrics need it.
+            from sklearn.linear_model import LogisticRegression
+
             model = LogisticRegression(max_iter=1000).fit(maps, labels)
             weights, bias = model.coef_, model.intercept_
             if len(present) == 2:
@@ -466,6 +466,8 @@ class MapSilhouette:
 
     def __call__(self, batch: Batch) -> Scores:
         """Compare all images."""
+        from sklearn.metrics import silhouette_samples
+
         count = len(np.unique(batch.classes))
         if not 2 <= count < len(batch):
             raise MetricUnavailable("silhouettes need two classes, and two images of one of them")
@@ -589,6 +591,8 @@ def _shapes(maps: np.ndarray, side: int) -> np.ndarray:
 
 def _ranked(maps: np.ndarray) -> np.ndarray:
     """Return the ranks of each map of [N, H, W], ties at their mean rank: [N, H * W]."""
+    from scipy.stats import rankdata
+
     return np.asarray(rankdata(maps.reshape(len(maps), -1), axis=1))
 
 

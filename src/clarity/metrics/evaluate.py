@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import sys
 import time
 from collections.abc import Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
@@ -9,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
-from quantus.metrics.base import Metric
 from torch import nn
 
 from clarity import catalogue
@@ -27,7 +27,6 @@ from clarity.metrics.batch import (
     with_sign,
 )
 from clarity.metrics.memory import Memory
-from clarity.metrics.quantus_calls import OneByOne
 from clarity.metrics.recipe import MetricRecipe
 from clarity.metrics.registry import MetricInfo, info
 from clarity.seeds import derive_seed
@@ -272,8 +271,14 @@ def _metric(recipe: MetricRecipe, known: MetricInfo) -> Callable[[Batch], Scores
     else:
         found = catalogue.find("metrics", recipe.metric)
         kind = getattr(importlib.import_module(found.module), found.name)
-    if inspect.isclass(kind) and issubclass(kind, Metric):
-        return OneByOne(kind, known.sign, known.needs_masks, recipe.arguments)
+    # Quantus takes seconds to load. A class of its own, and one that calls it, has loaded it.
+    if "quantus" in sys.modules:
+        from quantus.metrics.base import Metric
+
+        from clarity.metrics.quantus_calls import OneByOne
+
+        if inspect.isclass(kind) and issubclass(kind, Metric):
+            return OneByOne(kind, known.sign, known.needs_masks, recipe.arguments)
     built: Callable[[Batch], Scores] = kind(**recipe.arguments)
     return built
 

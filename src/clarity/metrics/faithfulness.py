@@ -9,7 +9,6 @@ from collections.abc import Iterable
 from typing import ClassVar, Literal
 
 import numpy as np
-from scipy.spatial.distance import cdist
 
 from clarity.metrics.batch import ROUNDING, Batch, Curves, Scores
 from clarity.metrics.imputation import baselines, pixel_order
@@ -391,6 +390,8 @@ class Sufficiency:
 
     def __call__(self, batch: Batch) -> Scores:
         """Compare every two images."""
+        from scipy.spatial.distance import cdist
+
         maps = batch.maps.reshape(len(batch), -1).astype(np.float64)
         kind = self.distance
         if kind == "seuclidean":

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterable
 from typing import Any, ClassVar, Literal
 
 import numpy as np
-from skimage.segmentation import felzenszwalb, slic
 
 from clarity.metrics.batch import ROUNDING, Batch, Curves, Scores
 from clarity.metrics.imputation import Imputer, linear, pixel_order
@@ -265,6 +264,9 @@ class IROF:
 
     def _segments(self, image: np.ndarray) -> np.ndarray:
         """Cut an image [C, H, W] into segments 0 .. n - 1: int [H, W]."""
+        # Here, since it loads much of scipy, and pixels are flipped without it.
+        from skimage.segmentation import felzenszwalb, slic
+
         last = np.moveaxis(image, 0, -1).astype(np.float64)
         if self.method == "slic":
             found = slic(last, n_segments=self.count, start_label=0)

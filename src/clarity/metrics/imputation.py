@@ -7,8 +7,6 @@ from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy.linalg import solveh_banded
-from scipy.ndimage import gaussian_filter
 
 from clarity.metrics.batch import Batch
 
@@ -52,6 +50,8 @@ def baselines(batch: Batch, baseline: str) -> np.ndarray:
         drawn = [generator.uniform(size=images.shape[1:]) for generator in batch.generators()]
         return np.stack(drawn).astype(np.float32)
     if baseline == "blur":
+        from scipy.ndimage import gaussian_filter
+
         spread = BLUR * min(images.shape[2:])
         return np.asarray(gaussian_filter(images, (0, 0, spread, spread)), dtype=np.float32)
     raise ValueError(
@@ -126,6 +126,8 @@ def linear(images: np.ndarray, removed: np.ndarray, noise: np.ndarray) -> np.nda
 
 def _solve(pixels: np.ndarray, removed: np.ndarray, height: int, width: int) -> np.ndarray:
     """Return the means of neighbours that stand for the removed pixels: [C, removed]."""
+    from scipy.linalg import solveh_banded
+
     neighbours, valid, weights = _neighbourhood(height, width)
     unknown = np.flatnonzero(removed)
     place = np.full(removed.size, -1)

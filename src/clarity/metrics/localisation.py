@@ -8,11 +8,8 @@ zeros that a ReLU leaves, counts for objects in one corner.
 from typing import ClassVar
 
 import numpy as np
-from quantus.metrics.localisation import relevance_mass_accuracy
-from scipy.stats import rankdata
 
 from clarity.metrics.batch import Batch, Scores
-from clarity.metrics.quantus_calls import PLAIN, mended
 
 
 class RelevanceMassAccuracy:
@@ -30,6 +27,11 @@ class RelevanceMassAccuracy:
 
     def __call__(self, batch: Batch) -> Scores:
         """Judge every map by its mask."""
+        # Here, since Quantus takes seconds, and no other metric of localisation needs it.
+        from quantus.metrics.localisation import relevance_mass_accuracy
+
+        from clarity.metrics.quantus_calls import PLAIN, mended
+
         masks = masks_of(batch)
         maps = np.maximum(batch.maps, 0).astype(np.float64)
         nothing = np.asarray(maps.max(axis=(1, 2)) == 0)
@@ -130,6 +132,8 @@ class AUC:
 
     def __call__(self, batch: Batch) -> Scores:
         """Judge every map by its mask."""
+        from scipy.stats import rankdata
+
         masks = masks_of(batch)
         on = masks.reshape(len(batch), -1)
         ranks = rankdata(batch.maps.reshape(on.shape), axis=1)

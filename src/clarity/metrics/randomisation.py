@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 import torch
-from scipy.stats import entropy
 from torch import nn
 
 from clarity.attribution.targets import HEAD_OF, Score, TargetFunction
@@ -279,6 +278,9 @@ class EfficientMPRT:
 
     def _complexity(self, maps: np.ndarray) -> np.ndarray:
         """Return the entropy of the histogram of each map, in nats: [N]."""
+        # Here, since it takes half a second, and only this metric needs it.
+        from scipy.stats import entropy
+
         # In 64 bits: between 32-bit values that are nearly alike there is no room for the bins.
         counts = [np.histogram(values, bins=self._bins)[0] for values in maps.astype(np.float64)]
         return np.asarray(entropy(np.array(counts).reshape(len(maps), self._bins), axis=1))

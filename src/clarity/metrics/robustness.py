@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import ClassVar, Literal
 
 import numpy as np
-from quantus.functions import discretise_func as quantus_discretise
 
 from clarity.metrics.batch import Batch, Curves, Scores
 from clarity.metrics.imputation import baselines
@@ -387,7 +386,10 @@ class Consistency:
     def _discrete(self, maps: np.ndarray) -> np.ndarray:
         """Return a number for the explanation that each map is: int64 [N]."""
         if self.discretise != "top_cell":
-            function: Callable[[np.ndarray], int] = getattr(quantus_discretise, self.discretise)
+            # Here, since Quantus takes seconds, and nothing else of robustness needs it.
+            from quantus.functions import discretise_func
+
+            function: Callable[[np.ndarray], int] = getattr(discretise_func, self.discretise)
             return np.array([function(map_.ravel()) for map_ in maps])
         if self.cells > min(maps.shape[1:]):
             raise ValueError(

@@ -4,8 +4,6 @@ import math
 from collections.abc import Callable
 
 import numpy as np
-from scipy.stats import rankdata
-from skimage.metrics import structural_similarity
 
 
 def ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
@@ -15,6 +13,8 @@ def ssim(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     is that of the pair, as in Quantus: a fixed one would call all maps of small values alike.
     Quantus flattens maps first, so that its windows are pieces of a line.
     """
+    # Here, as below: what one similarity needs takes half a second, and most metrics need none.
+    from skimage.metrics import structural_similarity
 
     def of_pair(a: np.ndarray, b: np.ndarray) -> float:
         span = max(a.max(), b.max()) - min(a.min(), b.min())
@@ -29,6 +29,8 @@ def spearman(first: np.ndarray, second: np.ndarray) -> np.ndarray:
 
     NaN where a map is constant.
     """
+    from scipy.stats import rankdata
+
     ranks = [rankdata(_flat(maps), axis=1) for maps in (first, second)]
     return pearson(*ranks)
 
@@ -82,6 +84,8 @@ def ssim_of_unit_range(first: np.ndarray, second: np.ndarray) -> np.ndarray:
     In single precision, as maps are made. For maps that do not fill [0, 1] it is nearer to 1 than
     `ssim`.
     """
+    from skimage.metrics import structural_similarity
+
     pairs = zip(first.astype(np.float32), second.astype(np.float32), strict=True)
     found = [structural_similarity(a, b, data_range=1.0) for a, b in pairs]  # type: ignore[no-untyped-call]
     return np.array(found, dtype=np.float64)

@@ -7,11 +7,6 @@ alone leave the length free, and none shall be judged by what it does not train.
 import numpy as np
 import pandas as pd
 import torch
-from pytorch_metric_learning.distances import CosineSimilarity
-from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
-from pytorch_metric_learning.utils.inference import CustomKNN
-from sklearn import config_context
-from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
 
 from clarity.seeds import derive_seed
 
@@ -116,6 +111,13 @@ def _of_classes(
     unit: np.ndarray, labels: np.ndarray, sizes: np.ndarray, reasons: dict[str, str]
 ) -> dict[str, float]:
     """Return the measures that need two classes and points; note why any has no value."""
+    # Here, since they take a second, and a run that is up to date or failed does not need them.
+    from pytorch_metric_learning.distances import CosineSimilarity
+    from pytorch_metric_learning.utils.accuracy_calculator import AccuracyCalculator
+    from pytorch_metric_learning.utils.inference import CustomKNN
+    from sklearn import config_context
+    from sklearn.metrics import calinski_harabasz_score, davies_bouldin_score, silhouette_score
+
     means = np.stack([unit[labels == label].mean(0) for label in range(len(sizes))])
     within = unit - means[labels]
     calculator = AccuracyCalculator(

@@ -4,6 +4,8 @@ The stages themselves know paths and recipes; here both come from the results ro
 in the grid and what the workflow says of it in plain values.
 """
 
+import resource
+import sys
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -55,7 +57,13 @@ def each(
     if failures:
         raise ExceptionGroup(f"{len(failures)} of {len(runs)} runs failed", failures)
     checkpoints.drop(made)
-    spent = {"seconds": time.perf_counter() - begun, "runs": len(runs)}
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    spent = {
+        "seconds": time.perf_counter() - begun,
+        "runs": len(runs),
+        # Linux counts it in KiB, macOS in bytes.
+        "peak_mib": peak / (2**20 if sys.platform == "darwin" else 2**10),
+    }
     storage.write_json(root / JOBS / f"{name}.json", spent)
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from sklearn.model_selection import StratifiedShuffleSplit
 from torch import Tensor
 
 from clarity.data.protocol import Training
@@ -60,6 +59,9 @@ def _split(
     rows: np.ndarray, labels: np.ndarray, share: float, name: str, dataset: str
 ) -> tuple[np.ndarray, np.ndarray]:
     """Keep back a share of all images, out of ``rows``."""
+    # Here, since it takes half a second, and a run that is up to date does not need it.
+    from sklearn.model_selection import StratifiedShuffleSplit
+
     count = round(share * len(labels))
     splitter = StratifiedShuffleSplit(1, test_size=count, random_state=derive_seed(name, dataset))
     try:

@@ -3,8 +3,6 @@
 import numpy as np
 import pandas as pd
 import torch
-from scipy.optimize import minimize_scalar
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -104,6 +102,9 @@ def fit_probe(head: nn.Linear, embeddings: Tensor, labels: Tensor) -> None:
     The features are standardised for the solver and the scaling is folded into the weights, so the
     head works on the embeddings as given, like the one that cross-entropy trains.
     """
+    # Here, as in `calibrate`, since it takes half a second, and what reads heads needs none.
+    from sklearn.linear_model import LogisticRegression
+
     features = embeddings.cpu().numpy().astype(np.float64)
     center, scale = features.mean(axis=0), features.std(axis=0)
     scale[scale == 0] = 1.0
@@ -128,6 +129,8 @@ def calibrate(model: Classifier, embeddings: Tensor, labels: Tensor) -> None:
         embeddings: [N, D], of images that neither training nor a choice of epochs has seen.
         labels: int64 [N].
     """
+    from scipy.optimize import minimize_scalar
+
     for head in HEADS:
         temperature = model.temperatures[HEADS.index(head)]
         temperature.fill_(1.0)

@@ -7,7 +7,6 @@ image, cut to [0, 1], and start at the image itself: nothing is drawn.
 import warnings
 
 import torch
-from captum.robust import FGSM, PGD
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -21,6 +20,9 @@ def fgsm(model: nn.Module, images: Tensor, labels: Tensor, radius: float) -> Ten
     Goodfellow, Shlens and Szegedy, 2015, "Explaining and Harnessing Adversarial Examples",
     section 4.
     """
+    # Here, as in `pgd`, since Captum loads matplotlib, and without radii nothing is attacked.
+    from captum.robust import FGSM
+
     attack = FGSM(model, _loss, lower_bound=0, upper_bound=1)
     attack.zero_thresh = 0
     with warnings.catch_warnings():
@@ -35,6 +37,8 @@ def pgd(model: nn.Module, images: Tensor, labels: Tensor, radius: float, steps: 
     Madry et al., 2018, "Towards Deep Learning Models Resistant to Adversarial Attacks", section
     2.1, without a random start.
     """
+    from captum.robust import PGD
+
     attack = PGD(model, _loss, lower_bound=0, upper_bound=1)
     attack.fgsm.zero_thresh = 0
     with warnings.catch_warnings():

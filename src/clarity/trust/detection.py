@@ -62,6 +62,7 @@ def detect(
 
 def as_input(images: Tensor, shape: tuple[int, int, int]) -> Tensor:
     """Bring images [B, c, h, w], grey or RGB, to another ``shape`` (C, H, W): [B, C, H, W]."""
+    # Here for the same reason as in `detect`.
     from torchvision.transforms.v2 import functional as V
 
     channels, height, width = shape

@@ -9,7 +9,6 @@ import pandas as pd
 import torch
 from torch import Tensor
 from torch.nn import functional as F
-from torchmetrics.functional.classification import multiclass_calibration_error
 
 from clarity.data.selection import first_of_each
 from clarity.data.sets import Splits, to_input
@@ -118,6 +117,9 @@ def _accuracy(logits: Tensor, labels: Tensor) -> float:
 
 
 def _calibration(logits: Tensor, labels: Tensor) -> Iterator[tuple[str, float]]:
+    # Here, since it loads torchvision: seconds, for a table that is up to date too.
+    from torchmetrics.functional.classification import multiclass_calibration_error
+
     logits = logits.double()
     probabilities = logits.softmax(1)
     wrong = probabilities - F.one_hot(labels, logits.shape[1])
