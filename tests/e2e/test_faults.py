@@ -45,8 +45,9 @@ def wait_for(process: subprocess.Popen, condition: Callable[[], object], seconds
         time.sleep(0.05)
 
 
-@pytest.mark.parametrize("jobs", ["model", "run"])
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(
+    ("number", "jobs"), [(signal.SIGKILL, "model"), (signal.SIGTERM, "run"), (signal.SIGINT, "run")]
+)
 def test_a_driver_that_is_stopped_goes_on_by_the_same_command(finished, number, jobs):
     results = f"results/{number.name}-{jobs}"
     arguments = ("--rerun-incomplete", "--config", f"results={results}", f"jobs={jobs}")

@@ -64,7 +64,8 @@ class Plan:
             for workers in (w for w in (8, 100, 1000) if w < sum(self.jobs.values())):
                 wall = duration(3600 * total / workers)
                 lines.append(f"  with {workers:,} jobs at a time: {wall} or more")
-        size = f"{self.size / 1e9:,.2f} GB" if self.size else "nobody knows how large yet"
+        unit, name = (1e9, "GB") if self.size >= 1e9 else (1e6, "MB")
+        size = f"{self.size / unit:,.1f} {name}" if self.size else "nobody knows how large yet"
         lines.append(f"{self.files:,} files, {size}.")
         for stage, names in self.unknown.items():
             lines.append(f"Not counted, since no record tells it: {stage} of {', '.join(names)}.")

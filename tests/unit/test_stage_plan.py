@@ -1,0 +1,96 @@
+"""Promises of the plan: what is on record is added up, and what is not is named."""
+
+import pytest
+
+from clarity import storage
+from clarity.grid import Grid, Run
+from clarity.stages.plan import plan
+from clarity.tables.run_times import COSTS, JOBS, TRUST_COST
+
+GRID = Grid(["a", "b"], ["ce", "triplet"], list(range(10)), ["cam", "ig"])
+METRICS = ["flip", "mass"]
+RULES = ["compare", "figures", "report"]
+
+
+def write_records(root, datasets=("a", "b"), losses=("ce", "triplet")) -> None:
+    """Write what seed 0 cost: 100 s to train, 20 s trust, 10 s a map, 5 and 1 s a score."""
+    for dataset in datasets:
+        for loss in losses:
+            run = Run(dataset, loss, 0)
+            manifest = {"seconds": 100.0, "images_seen": 10, "device": "cpu"}
+            storage.write_record(root / run.folder / "manifest.json", manifest)
+            costs = root / COSTS / run.folder
+            storage.write_json(costs / TRUST_COST, {"seconds": 20.0, "images": 5})
+            for method in GRID.methods:
+                maps = {"seconds": 10.0, "images": 5, "status": "ok", "bytes": 1000}
+                storage.write_json(costs / f"{method}.json", maps)
+                scores = {"flip": {"seconds": 5.0, "images": 5}}
+                if dataset == "a":  # only one dataset has masks
+                    scores["mass"] = {"seconds": 1.0, "images": 5}
+                storage.write_json(costs / f"{method}-metrics.json", scores)
+
+
+def look(root, jobs="run", shards=1):
+    return plan(root, GRID, METRICS, jobs=jobs, shards=shards, rules=RULES)
+
+
+def test_one_seed_on_record_tells_what_all_seeds_need(tmp_path):
+    write_records(tmp_path)
+    found = look(tmp_path)
+    runs = 2 * 2 * 10
+    assert found.unknown == {}
+    assert found.hours == pytest.approx(
+        {
+            "training": runs * 100 / 3600,
+            "trust": runs * 20 / 3600,
+            "attribution": runs * 2 * 10 / 3600,
+            "evaluation": (runs * 2 * 5 + runs / 2 * 2 * 1) / 3600,
+        }
+    )
+    said = found.told(threads=1)
+    assert "80 cells in 45 jobs: 2 prepare, 40 run, 1 compare, 1 figures, 1 report." in said
+    assert "1.7 h of one core" in said
+
+
+def test_a_dataset_without_records_takes_what_the_others_took(tmp_path):
+    write_records(tmp_path, datasets=("a",))
+    found = look(tmp_path)
+    assert found.hours["training"] == pytest.approx(40 * 100 / 3600)
+    assert found.unknown == {}
+
+
+def test_a_loss_without_records_is_named_and_not_guessed(tmp_path):
+    write_records(tmp_path, losses=("ce",))
+    found = look(tmp_path)
+    assert found.unknown["training"] == ["a triplet", "b triplet"]
+    assert found.hours["training"] == pytest.approx(20 * 100 / 3600)
+    assert "Not counted, since no record tells it: training of a triplet" in found.told(1)
+
+
+def test_without_any_record_there_are_jobs_and_files_and_a_way_to_know_more(tmp_path):
+    found = look(tmp_path)
+    assert found.hours == {}
+    assert found.files == 2 * 2 + 7 * 40 + 2 * 80
+    assert "Run one seed of each first" in found.told(1)
+
+
+@pytest.mark.parametrize(
+    ("jobs", "shards", "expected"),
+    [
+        ("run", 1, {"run": 40}),
+        ("run", 4, {"run": 2 * 2 * 3}),
+        ("model", 1, {"train": 40, "trust": 40, "attribute": 40, "evaluate": 40}),
+        ("cell", 1, {"train": 40, "trust": 40, "attribute": 80, "evaluate": 80}),
+    ],
+)
+def test_jobs_are_those_of_the_rules(tmp_path, jobs, shards, expected):
+    found = look(tmp_path, jobs, shards)
+    assert found.jobs == {"prepare": 2, **expected, "compare": 1, "figures": 1, "report": 1}
+
+
+def test_the_start_of_jobs_is_what_they_took_beside_their_work(tmp_path):
+    write_records(tmp_path)
+    work = 4 * (100 + 20 + 20) + 4 * 10 + 2 * 2
+    for number in range(4):
+        storage.write_json(tmp_path / JOBS / f"run-{number}.json", {"seconds": work / 4 + 6})
+    assert look(tmp_path).hours["start of jobs"] == pytest.approx(40 * 6 / 3600)
