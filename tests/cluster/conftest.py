@@ -24,7 +24,7 @@ SHORT = {
     "methods": {"gradcam": {"method": "LayerGradCam"}, "random": {"method": "RandomMap"}},
 }
 #: The same with so many epochs that a training can be disturbed.
-EPOCHS = 60
+EPOCHS = 40
 
 
 @pytest.fixture(scope="session")

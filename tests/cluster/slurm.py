@@ -197,6 +197,13 @@ class Cluster:
         """Let a drained node take jobs again."""
         self.run("scontrol", "update", f"nodename={node}", "state=resume")
 
+    def freeze(self) -> None:
+        """Stop all processes of all jobs, so that their time runs out."""
+        daemons = list(_processes("slurmstepd"))
+        for pid in [below for daemon in daemons for below in descendants(daemon)]:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGSTOP)
+
     def controller_down(self) -> None:
         """Take the controller away; jobs that run go on."""
         kill([pid for pid in [self._pid("slurmctld")] if pid])
