@@ -18,6 +18,7 @@ from clarity.attribution.methods import Explainer
 from clarity.attribution.recipe import MethodRecipe
 from clarity.config import Config, load_config
 from clarity.data.scenes import generate_pairs, generate_single
+from clarity.metrics import quantus_calls  # noqa: F401 (mends one function of Quantus)
 from clarity.metrics.evaluate import Cost, Subject, evaluate
 from clarity.metrics.memory import Memory
 from clarity.metrics.recipe import MetricRecipe

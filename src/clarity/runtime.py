@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+# Before the threads are limited, which holds for what is loaded: scipy has an OpenBLAS of its own.
+import scipy.linalg  # noqa: F401
 import torch
 from threadpoolctl import threadpool_limits
 
@@ -38,11 +40,15 @@ def deterministic(device: str, threads: int) -> Iterator[torch.device]:
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     before = (
         torch.get_num_threads(),
-        torch.are_deterministic_algorithms_enabled(),
+        torch.get_deterministic_debug_mode(),
         torch.backends.cudnn.allow_tf32,
     )
+    openmp = os.environ.get("OMP_NUM_THREADS")
+    # For libraries that a stage loads when it needs them, such as scikit-learn.
+    os.environ["OMP_NUM_THREADS"] = str(threads)
     torch.set_num_threads(threads)
-    torch.use_deterministic_algorithms(True)
+    # `use_deterministic_algorithms` does the same after it has loaded the compiler: a second a job.
+    torch.set_deterministic_debug_mode("error")
     torch.backends.cudnn.benchmark = False
     # TensorFloat-32 keeps 10 bits of a product's factors: on an H100, similarities of maps moved by
     # 0.004 with the size of the batch. Where less precision is wanted, `precision` says so.
@@ -54,8 +60,11 @@ def deterministic(device: str, threads: int) -> Iterator[torch.device]:
             yield torch.device("cpu" if chosen == "auto" else chosen)
     finally:
         torch.set_num_threads(before[0])
-        torch.use_deterministic_algorithms(before[1])
+        torch.set_deterministic_debug_mode(before[1])
         torch.backends.cudnn.allow_tf32 = before[2]
+        os.environ.pop("OMP_NUM_THREADS")
+        if openmp is not None:
+            os.environ["OMP_NUM_THREADS"] = openmp
 
 
 @functools.cache

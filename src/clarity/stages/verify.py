@@ -67,8 +67,8 @@ class Verified:
         if self.wrong:
             lines += [f"WRONG {words}" for words in self.wrong]
             lines.append(
-                "Delete each of these and run the same snakemake again: it is made anew from what "
-                "comes before it, and so is what depends on it."
+                "Delete each of these and ask snakemake for it by its path: it is made anew from "
+                "what comes before it. Then run the same grid again, for what depends on it."
             )
         return "\n".join(lines)
 

@@ -6,7 +6,7 @@ that the runs of one seed differ in nothing but the loss.
 
 import copy
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -137,7 +137,7 @@ def fit_encoder(
     ]
     optimizer = build_optimizer(model, loss, training, recipe)
     schedule = build_schedule(optimizer, training, len(steps.batches))
-    embed_batch = torch.compile(model.embed) if training.compile else model.embed
+    embed_batch = _compiled(model) if training.compile else model.embed
     autocast = _autocast(training.precision, device)
 
     rows: list[dict[str, Any]] = []
@@ -260,6 +260,13 @@ def _normalisation(images: Tensor, training: Training) -> tuple[Tensor, Tensor]:
             f"normalisation: found {len(mean)} means and {len(std)} deviations, wanted {channels}"
         )
     return torch.tensor(mean).view(1, -1, 1, 1), torch.tensor(std).view(1, -1, 1, 1)
+
+
+def _compiled(model: Classifier) -> Callable[[Tensor], Tensor]:
+    """Return the forward pass to embeddings, compiled, as repeatable as torch is asked to be."""
+    # `clarity.runtime` does not load the compiler, which has a setting of its own for this.
+    torch.use_deterministic_algorithms(torch.are_deterministic_algorithms_enabled())
+    return torch.compile(model.embed)
 
 
 def _autocast(precision: str, device: torch.device) -> torch.autocast:
