@@ -120,65 +120,85 @@ def test_results_lie_on_a_path_with_blanks_umlauts_and_brackets(finished):
     assert "Nothing is left" in finished.run("status", "--config", f"results={results}")
 
 
-DAMAGES: dict[str, Callable[[bytes], bytes]] = {
-    "cut short": lambda content: content[: len(content) // 2],
-    "emptied": lambda _: b"",
-    "altered": lambda content: content[:-600] + bytes([content[-600] ^ 1]) + content[-599:],
-}
-#: A file, what is made from it and gone, and the target that then reads it.
-BETWEEN = {
-    f"{RUN}/method=gradcam/attributions.safetensors": f"{RUN}/method=gradcam/scores.parquet",
-    f"{RUN}/model.safetensors": f"{RUN}/trust.parquet",
-    "dataset=scenes/evaluation.safetensors": f"{RUN}/method=random/attributions.safetensors",
-    f"{RUN}/method=random/scores.parquet": "tables/comparisons.csv",
-    "tables/comparisons.parquet": "figures/forest.svg",
-    "figures/forest.svg": "report.html",
-}
+def cut_short(content: bytes) -> bytes:
+    return content[: len(content) // 2]
+
+
+def emptied(_: bytes) -> bytes:
+    return b""
+
+
+def altered(content: bytes) -> bytes:
+    return content[:-600] + bytes([content[-600] ^ 1]) + content[-599:]
+
+
+#: A file, what is done to it, and what is then made from it by another stage.
+BETWEEN = [
+    ("figures/forest.svg", altered, "report.html"),
+    (
+        f"{RUN}/method=gradcam/attributions.safetensors",
+        cut_short,
+        f"{RUN}/method=gradcam/scores.parquet",
+    ),
+    (f"{RUN}/model.safetensors", altered, f"{RUN}/trust.parquet"),
+    (f"{RUN}/method=random/scores.parquet", emptied, "tables/comparisons.csv"),
+]
 
 
 def test_a_file_altered_between_two_stages_is_named_and_never_used(make_project, finished):
     project = make_project()
-    project.run()
+    shutil.copytree(finished.folder / "results/tiny", project.folder / "results/tiny")
+    project.run("--touch")
     root = project.folder / "results/tiny"
-    for file, made in BETWEEN.items():
+    for file, damage, made in BETWEEN:
         path = root / file
-        about, content = path.stat(), path.read_bytes()
-        for kind, damage in DAMAGES.items():
-            (root / made).unlink(missing_ok=True)
-            path.write_bytes(damage(content))
-            os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))  # by nobody who knows make
-            said = project.run("verify", check=False)
-            assert f"WRONG {path.relative_to(project.folder)}" in said, (kind, said)
-            said = project.run(f"results/tiny/{made}", check=False)
-            logs = "".join(log.read_text() for log in (root / "logs").rglob("*.log"))
-            assert f"{file}: cannot be read" in said + logs, (file, kind, said)
-            assert "Delete this file" in said + logs
-            assert not (root / made).exists(), "made from what is wrong"
+        about = path.stat()
+        (root / made).unlink()
+        path.write_bytes(damage(path.read_bytes()))
+        os.utime(path, ns=(about.st_atime_ns, about.st_mtime_ns))  # as disks do, not as editors
+        assert f"WRONG {path.relative_to(project.folder)}" in project.run("verify", check=False)
+        said = project.run(f"results/tiny/{made}", check=False)
+        logs = "".join(log.read_text() for log in (root / "logs").rglob("*.log"))
+        assert f"{file}: cannot be read" in said + logs, said
+        assert "Delete this file" in said + logs
+        assert not (root / made).exists(), "made from what is wrong"
         # What the message says; by its path, since nothing that is there wants it any more.
         path.unlink()
         project.run(f"results/tiny/{file}", f"results/tiny/{made}")
-        project.run()
-        same(project, "results/tiny", finished)
+    project.run()
+    same(project, "results/tiny", finished)
     assert "are as they were written" in project.run("verify")
 
 
-def test_clocks_that_jump_make_nothing_again_for_ever(make_project, finished):
+def test_a_clock_that_was_ahead_is_told_and_equal_times_mend_it(make_project, finished):
     project = make_project()
-    project.run()
     root = project.folder / "results/tiny"
-    files = [file for file in root.rglob("*") if file.is_file()]
-    cell = root / RUN / "method=gradcam"
-    for shift in (86_400, -86_400):
-        # As if the clock had been a day ahead, or behind, while all was made.
-        for file in files:
-            if file.exists():
-                about = file.stat()
-                os.utime(file, (about.st_atime + shift, about.st_mtime + shift))
-        shutil.rmtree(cell)
-        project.run(f"results/tiny/{RUN}/method=gradcam/scores.parquet")
-        project.run()
-        same(project, "results/tiny", finished)
-        assert project.planned() == {}
+    shutil.copytree(finished.folder / "results/tiny", root)
+    project.run("--touch")
+    cell = f"{RUN}/method=gradcam"
+
+    def set_times(when: float) -> None:
+        for file in root.rglob("*"):
+            os.utime(file, (when, when))
+
+    # As if the clock had been a day ahead while all was made, and a cell is lost since.
+    set_times(time.time() + 86_400)
+    shutil.rmtree(root / cell)
+    said = project.run(f"results/tiny/{cell}/scores.parquet", check=False)
+    assert "clock skew" in said
+    # What docs/cluster.md says: touch -d NOW on all of them.
+    set_times(time.time())
+    project.run(f"results/tiny/{cell}/scores.parquet")
+    project.run()
+    same(project, "results/tiny", finished)
+    # And a clock that was behind: all is older than the scripts, is looked at and left as it is.
+    set_times(time.time() - 86_400)
+    before = costs(project, "results/tiny")
+    project.run()
+    assert [
+        name for name, mark in costs(project, "results/tiny").items() if mark != before[name]
+    ] == []
+    same(project, "results/tiny", finished)
 
 
 HOSTILE = [
