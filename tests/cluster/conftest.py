@@ -1,6 +1,8 @@
 """A Slurm cluster for the whole session, and projects whose grid runs on it."""
 
+import fcntl
 import sys
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -33,8 +35,11 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
     reason = unavailable()
     if reason:
         pytest.skip(f"no Slurm: {reason}")
-    with Cluster(tmp_path_factory.mktemp("slurm")) as started:
-        yield started
+    # One at a time on a machine: another worker of pytest waits until this one's session ends.
+    with open(Path(tempfile.gettempdir()) / "clarity-slurm.lock", "w") as alone:
+        fcntl.flock(alone, fcntl.LOCK_EX)
+        with Cluster(tmp_path_factory.mktemp("slurm")) as started:
+            yield started
 
 
 @pytest.fixture(scope="session")

@@ -177,6 +177,7 @@ class Cluster:
                 link.unlink()
         if self.munge and MUNGE.exists():
             self._end(int(MUNGE.read_text()), "munged")
+            self.munge = False
 
     # --- faults
 
@@ -264,7 +265,8 @@ class Cluster:
             Path(path).mkdir(exist_ok=True)
             shutil.chown(path, "munge", "munge")
             Path(path).chmod(mode)
-        if not (MUNGE.exists() and is_alive(int(MUNGE.read_text()), "munged")):
+        works = subprocess.run(["munge", "-n"], capture_output=True, timeout=30, check=False)
+        if works.returncode:
             for left in MUNGE.parent.glob("munge.socket.2*"):
                 left.unlink()
             as_munge = ("setpriv", "--reuid", "munge", "--regid", "munge", "--clear-groups")

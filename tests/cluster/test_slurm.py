@@ -18,7 +18,7 @@ from project import ROOT, Project
 GRID = ["evaluate-all", "train-all"]
 FASTPOLL = Path(__file__).with_name("fastpoll.py")
 
-pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("slurm")]
+pytestmark = pytest.mark.slow
 
 
 class Driver:
@@ -212,7 +212,7 @@ def test_a_cancelled_job_is_done_again(cluster, project, undisturbed):
     same(project, undisturbed)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
 def test_a_driver_that_is_stopped_goes_on_by_the_same_command(
     cluster, project, undisturbed, number
 ):
