@@ -138,18 +138,20 @@ def code_of(stage, *names):
     return stage_hash(stage) + own_code([of(*pair) for pair in names])
 
 
-def to_train(run):
-    """Return what training must know of a run."""
+@functools.cache
+def to_train(dataset, loss):
+    """Return what training must know of a run, whatever its seed."""
     return {
-        "training": training_of(run.dataset, run.loss),
-        "recipe": recipe_of("losses", run.loss),
-        "code": code_of("clarity.stages.train", (run.dataset, run.loss), ("losses", run.loss)),
+        "training": training_of(dataset, loss),
+        "recipe": recipe_of("losses", loss),
+        "code": code_of("clarity.stages.train", (dataset, loss), ("losses", loss)),
     }
 
 
-def to_trust(run):
-    """Return what the stage `trust` must know of a run."""
-    return {"recipe": trust_of(run.dataset), "code": code_of("clarity.stages.trust")}
+@functools.cache
+def to_trust(dataset):
+    """Return what the stage `trust` must know of the runs of a dataset."""
+    return {"recipe": trust_of(dataset), "code": code_of("clarity.stages.trust")}
 
 
 @functools.cache
@@ -177,11 +179,13 @@ def run_of(wildcards):
     return Run(wildcards.dataset, wildcards.loss, int(wildcards.seed))
 
 
+@functools.cache
 def weights_of(dataset, loss):
     """Return the file of pretrained weights that an encoder begins with, if any."""
     return CONFIG.datasets[dataset].for_loss(loss).encoder.weights or []
 
 
+@functools.cache
 def foreign_to(dataset):
     """Return the images of another dataset that models of this one are tried on, if any."""
     others = trust_of(dataset)["out-of-distribution"].values()
@@ -247,8 +251,8 @@ def whole_runs(dataset, loss, seeds):
     return [
         {
             **vars(run),
-            "train": to_train(run),
-            "trust": to_trust(run),
+            "train": to_train(dataset, loss),
+            "trust": to_trust(dataset),
             "attribute": to_attribute(*methods),
             "evaluate": to_evaluate(*methods),
         }

@@ -18,7 +18,7 @@ rule train:
         runtime=lambda w, attempt: 60 * attempt,
     params:
         root=lambda w: RESULTS,
-        runs=lambda w: [{**vars(run_of(w)), **to_train(run_of(w))}],
+        runs=lambda w: [{**vars(run_of(w)), **to_train(w.dataset, w.loss)}],
         runtime=RUNTIME,
     script:
         "../scripts/train.py"

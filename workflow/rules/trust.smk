@@ -17,7 +17,7 @@ rule trust:
         runtime=lambda w, attempt: 60 * attempt,
     params:
         root=lambda w: RESULTS,
-        runs=lambda w: [{**vars(run_of(w)), **to_trust(run_of(w))}],
+        runs=lambda w: [{**vars(run_of(w)), **to_trust(w.dataset)}],
         runtime=RUNTIME,
     script:
         "../scripts/trust.py"
