@@ -20,6 +20,8 @@ from typing import IO
 RESULTS = ".lock"
 #: What a file system says that has no locks.
 WITHOUT = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
+#: How often results are asked for, and seconds between.
+TRIES, PAUSE = 4, 0.25
 
 #: Locks that this process holds until it ends.
 _held: list[IO[str]] = []
@@ -38,7 +40,12 @@ def hold_results(root: Path) -> None:
     """
     root.mkdir(parents=True, exist_ok=True)
     file = open(root / RESULTS, "a+", encoding="utf-8")  # noqa: SIM115 (held until the end)
-    if not _taken(file):
+    # More than once: who asks for the holder has the lock for a moment.
+    for _ in range(TRIES):
+        if _taken(file):
+            break
+        time.sleep(PAUSE)
+    else:
         told = _read(file)
         file.close()
         raise Busy(
@@ -56,7 +63,8 @@ def holder(root: Path) -> str:
     """Return who works on results at the moment, in words; "" if nobody does."""
     try:
         with open(root / RESULTS, encoding="utf-8") as file:
-            return "" if _taken(file) else _read(file)
+            # Shared, which network file systems want of a file that is open for reading.
+            return "" if _taken(file, fcntl.LOCK_SH) else _read(file)
     except FileNotFoundError:
         return ""
 
@@ -101,10 +109,10 @@ def hold_least_used(names: list[str], folder: Path) -> int:
     raise AssertionError("counting has no end")
 
 
-def _taken(file: IO[str]) -> bool:
+def _taken(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
     """Take the lock of an open file, if it is free or the file system knows none."""
     try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError as error:

@@ -217,9 +217,10 @@ class Cluster:
     # --- a look
 
     def jobs(self) -> list[dict[str, str]]:
-        """Return every job the controller remembers: id, state, node, comment, partition."""
-        keys = ("id", "state", "node", "comment", "partition")
-        text = self.run("squeue", "-h", "--states=all", "--format=%i|%T|%N|%k|%P")
+        """Return every job the controller remembers, the latest last, with what it asked for."""
+        keys = ("id", "state", "node", "comment", "partition", "limit", "memory", "name")
+        look = ("squeue", "-h", "--states=all", "--sort=i", "--format=%i|%T|%N|%k|%P|%l|%m|%j")
+        text = self.run(*look)
         return [dict(zip(keys, line.split("|"), strict=True)) for line in text.splitlines()]
 
     def running(self, rule: str = "") -> list[dict[str, str]]:

@@ -74,25 +74,38 @@ def in_training(project: Project) -> list[Path]:
 
 def costs(project: Project) -> dict[str, int]:
     """Return a mark of each computation of a cell: it changes when the cell is computed again."""
-    folder = project.folder / "results/tiny/logs/costs"
+    folder = project.folder / "results/tiny/logs/costs/dataset=scenes"
     return {
         str(file.relative_to(folder)): file.stat().st_mtime_ns for file in folder.rglob("*.json")
     }
 
 
-def hold_finished(project: Project, before: dict[str, int]) -> None:
-    """Check that nothing that was finished was computed a second time."""
-    after = costs(project)
-    again = [name for name, mark in before.items() if after[name] != mark]
-    assert again == []
+def hold(project: Project, undisturbed: dict[str, bytes], before: dict[str, int]) -> None:
+    """Check that a run came to the right bytes, and computed nothing twice.
 
-
-def same(project: Project, undisturbed: dict[str, bytes]) -> None:
+    Args:
+        project: where it ran.
+        undisturbed: the files of a run that nothing disturbed.
+        before: the `costs` of what was finished when it was disturbed.
+    """
     found = project.artifacts("results/tiny")
     assert set(found) == set(undisturbed)
     assert [name for name in undisturbed if found[name] != undisturbed[name]] == []
     left = [file for file in (project.folder / "results").rglob(".*") if file.name != ".lock"]
     assert left == [], "nothing half-written stays"
+    after = costs(project)
+    assert [name for name, mark in before.items() if after[name] != mark] == []
+
+
+def tries(cluster, key: str) -> list[list[str]]:
+    """Return what each job of all stages asked for in its tries, in their order."""
+    found: dict[str, list[str]] = {}
+    jobs = cluster.jobs()
+    for job in jobs:
+        # Those of one driver have one name.
+        if job["name"] == jobs[-1]["name"] and "rule_run" in job["comment"]:
+            found.setdefault(job["comment"], []).append(job[key])
+    return list(found.values())
 
 
 def wait_for_training(cluster, project: Project, jobs: int = 1) -> None:
@@ -147,59 +160,83 @@ def test_a_node_that_crashes_in_training_costs_that_nodes_jobs_alone(cluster, pr
     finally:
         cluster.restart(node)
     assert "NODE_FAIL" in driver.said
-    same(project, undisturbed)
-    hold_finished(project, before)
+    hold(project, undisturbed, before)
 
 
 def test_a_drained_node_ends_its_jobs_and_gets_no_others(cluster, project, undisturbed):
-    driver = Driver(project)
-    wait_for_training(cluster, project, jobs=1)
+    driver = Driver(project, "--jobs", "2")
+    wait_for_training(cluster, project, jobs=2)
     node = cluster.running("rule_run")[0]["node"]
     known = {job["id"] for job in cluster.jobs()}
     cluster.drain(node)
+    before = costs(project)
     try:
         assert driver.end() == 0, driver.said
-        later = [job for job in cluster.jobs() if job["id"] not in known]
-        assert node not in {job["node"] for job in later}
+        later = [job["node"] for job in cluster.jobs() if job["id"] not in known]
+        assert len(later) == 2
+        assert node not in later
     finally:
         cluster.resume(node)
     assert "failed" not in driver.said
-    same(project, undisturbed)
+    hold(project, undisturbed, before)
 
 
 def test_a_job_out_of_memory_gets_more_the_next_time(cluster, project, undisturbed):
     driver = Driver(project, "--set-resources", "run:mem_mb=400*attempt*attempt")
     assert driver.end() == 0, driver.said
-    assert "Trying to restart job" in driver.said
-    same(project, undisturbed)
+    asked = tries(cluster, "memory")
+    assert len(asked) == 4
+    assert all(len(memory) > 1 and memory[:2] == ["400M", "1600M"] for memory in asked)
+    assert re.search("status is: '(FAILED|OUT_OF_MEMORY)'", driver.said)
+    hold(project, undisturbed, {})
 
 
-def test_a_job_that_never_has_enough_is_given_up_clearly_and_the_rest_is_done(cluster, project):
+def test_a_job_that_never_has_enough_is_given_up_clearly_and_can_be_given_more(
+    cluster, project, undisturbed
+):
     driver = Driver(project, "--set-resources", "run:mem_mb=100", "--retries", "1")
     assert driver.end() == 1
     assert driver.said.count("Trying to restart job") == 4
-    assert re.search(r"Error in rule run.*FAILED|OUT_OF_MEMORY", driver.said, re.DOTALL)
-    assert "will not be created" not in driver.said
+    assert re.search(r"Error in rule run.*status is: '(FAILED|OUT_OF_MEMORY)'", driver.said, re.S)
     results = project.folder / "results/tiny"
     assert not list(results.rglob("scores.parquet"))
     assert (results / "dataset=scenes/evaluation.safetensors").exists()
-    said = project.run("status")
-    assert "4 jobs failed" in said or "failed" in said
+    assert "0 done, " in project.run("status")
+    again = Driver(project)
+    assert again.end() == 0, again.said
+    hold(project, undisturbed, {})
 
 
-def test_a_job_out_of_time_goes_on_where_it_was_with_more(cluster, project, undisturbed):
+def test_a_job_out_of_time_gets_more_is_given_up_clearly_and_goes_on_where_it_was(
+    cluster, project, undisturbed
+):
     # Both seeds of a loss in one job: of some, one is done when the time is over.
     project.configure(**{**project.grid, "shards": 2})
-    driver = Driver(project, "--set-resources", "run:runtime=10*attempt")
-    cluster.wait_for(lambda: costs(project), 120, "finished cell")
-    cluster.freeze()
-    before = costs(project)
-    for job in cluster.running("rule_run"):
-        cluster.run("scontrol", "update", f"jobid={job['id']}", "TimeLimit=0:00:01")
-    assert driver.end() == 0, driver.said
-    assert "TIMEOUT" in driver.said
-    same(project, undisturbed)
-    hold_finished(project, before)
+    driver = Driver(project, "--set-resources", "run:runtime=10*attempt", "--retries", "1")
+    before: dict[str, int] = {}
+    ended: set[str] = set()
+    for _ in range(2):
+        cluster.wait_for(
+            lambda: (
+                len({job["id"] for job in cluster.running("rule_run")} - ended) == 2
+                and costs(project).keys() > before.keys()
+            ),
+            180,
+            "finished cell of this try",
+        )
+        cluster.freeze()
+        before |= costs(project)
+        stopped = {job["id"] for job in cluster.running("rule_run")}
+        ended |= stopped
+        for job in stopped:
+            cluster.run("scontrol", "update", f"jobid={job}", "TimeLimit=0:00:01")
+        cluster.wait_for(lambda: not cluster.running("rule_run"), 120, "end of the time")
+    assert driver.end() == 1, driver.said
+    assert driver.said.count("status is: 'TIMEOUT'") == 4
+    assert re.search(r"Error in rule run", driver.said)
+    again = Driver(project)
+    assert again.end() == 0, again.said
+    hold(project, undisturbed, before)
 
 
 def test_a_cancelled_job_is_done_again(cluster, project, undisturbed):
@@ -207,36 +244,68 @@ def test_a_cancelled_job_is_done_again(cluster, project, undisturbed):
     wait_for_training(cluster, project)
     job = cluster.running("rule_run")[0]["id"]
     cluster.run("scancel", job)
+    before = costs(project)
     assert driver.end() == 0, driver.said
     assert f"'{job}' failed, SLURM status is: 'CANCELLED'" in driver.said
-    same(project, undisturbed)
+    hold(project, undisturbed, before)
 
 
-@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGINT])
-def test_a_driver_that_is_stopped_goes_on_by_the_same_command(
-    cluster, project, undisturbed, number
+def test_jobs_of_a_killed_driver_go_on_and_the_same_command_takes_up_what_they_make(
+    cluster, project, undisturbed
 ):
     driver = Driver(project)
     wait_for_training(cluster, project, jobs=2)
-    driver.stop(number)
-    assert driver.process.returncode != 0
-    before = costs(project)
-    if number is signal.SIGINT:
-        assert not cluster.running("rule_run"), "its jobs are cancelled"
+    driver.stop(signal.SIGKILL)
+    left = {job["id"] for job in cluster.running("rule_run")}
+    assert len(left) >= 2
     again = Driver(project)
+    cluster.wait_for(
+        lambda: not left & {job["id"] for job in cluster.running()}, 120, "end of these jobs"
+    )
+    before = costs(project)
+    assert len(before) >= 3 * len(left), "trust and two cells of each"
     assert again.end() == 0, again.said
-    same(project, undisturbed)
-    hold_finished(project, before)
+    hold(project, undisturbed, before)
+
+
+def test_a_driver_that_is_interrupted_cancels_its_jobs_and_goes_on_by_the_same_command(
+    cluster, project, undisturbed
+):
+    # As a job of its own, which Slurm sends this signal before its time is over.
+    (project.folder / ".venv").symlink_to(sys.prefix)
+    source = f"--export=ALL,PYTHONPATH={project.folder / 'src'}"
+    sbatch = ("sbatch", "--parsable", "--mem=1500", f"--chdir={project.folder}", source)
+    driver = str(project.folder / "slurm/driver.sh")
+    command = (*sbatch, driver, "--configfile", "tiny.yaml", "--", *GRID)
+
+    def ended(job: str) -> bool:
+        states = {each["id"]: each["state"] for each in cluster.jobs()}
+        return states[job] not in ("PENDING", "RUNNING", "COMPLETING")
+
+    job = cluster.run(*command)
+    wait_for_training(cluster, project, jobs=2)
+    cluster.run("scancel", "--signal=INT", "--batch", job)
+    cluster.wait_for(lambda: ended(job), 90, "end of the driver")
+    said = (project.folder / f"clarity-driver-{job}.log").read_text()
+    assert not cluster.running("rule_run"), said
+    before = costs(project)
+    job = cluster.run(*command)
+    cluster.wait_for(lambda: ended(job), 240, "end of the driver")
+    said = (project.folder / f"clarity-driver-{job}.log").read_text()
+    assert {each["id"]: each["state"] for each in cluster.jobs()}[job] == "COMPLETED", said
+    hold(project, undisturbed, before)
 
 
 def test_the_controller_may_be_away_for_half_a_minute(cluster, project, undisturbed):
     driver = Driver(project)
     wait_for_training(cluster, project, jobs=2)
+    before = costs(project)
     cluster.controller_down()
     time.sleep(30)
     cluster.controller_up()
     assert driver.end() == 0, driver.said
-    same(project, undisturbed)
+    assert "Slurm has not answered" in driver.said
+    hold(project, undisturbed, before)
 
 
 def test_results_on_a_path_with_blanks_and_umlauts(cluster, project, undisturbed):

@@ -110,6 +110,24 @@ def test_jobs_of_another_size_on_two_cores_give_the_same_bytes(finished, jobs):
     assert [name for name in expected if found[name] != expected[name]] == []
 
 
+def test_the_rules_of_two_levels_make_the_tables_of_one(make_project, finished):
+    project = make_project()
+    common = project.folder / "workflow/rules/common.smk"
+    common.write_text(common.read_text().replace("LARGE = 4000\n", "LARGE = 5\n"))
+    shutil.copytree(finished.folder / "results/tiny", project.folder / "results/tiny")
+    shutil.rmtree(project.folder / "results/tiny/tables")
+    project.run("--touch", "train-all", "evaluate-all")
+    table = "results/tiny/tables/comparisons.csv"
+    assert project.planned(table) == {"gather_models": 1, "gather_block": 3, "compare": 1}
+    assert "1 gather_models, 3 gather_block, 1 compare" in project.run("plan")
+    project.run(table)
+    found, expected = project.artifacts("results/tiny"), finished.artifacts("results/tiny")
+    assert [name for name in expected if found.get(name) != expected[name]] == []
+    parts = {name for name in found if name.startswith("parts/")}
+    assert set(found) == set(expected) | parts
+    assert len(parts) == 4 + 3 * 5
+
+
 def test_one_deleted_cell_is_made_again_alone_with_the_same_bytes(finished):
     expected = finished.artifacts("results/tiny")
     cell = finished.folder / RUN / "method=gradcam"
@@ -142,7 +160,7 @@ def test_a_run_killed_half_way_goes_on_to_the_same_bytes(finished):
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()
     assert not (killed / "tables").exists()
-    finished.run("--rerun-incomplete", "--config", "results=results/killed")
+    finished.run("--config", "results=results/killed")
     assert finished.artifacts("results/killed") == expected
     said = finished.run("status", "--config", "results=results/killed")
     assert "Nothing is left" in said

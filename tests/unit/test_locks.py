@@ -1,14 +1,17 @@
 """Promises of locks: one works at a time, and whoever ends, however, leaves nothing to unlock."""
 
+import errno
+import fcntl
 import subprocess
 import sys
 import textwrap
+import threading
 from collections import Counter
 from pathlib import Path
 
 import pytest
 
-from clarity import locks
+from clarity import locks, runtime
 
 #: A process that holds something until its input ends.
 HOLDER = """
@@ -107,6 +110,53 @@ def test_a_file_system_without_locks_is_worked_on_without(tmp_path, monkeypatch)
     monkeypatch.setattr(locks, "_held", [])
     locks.hold_results(tmp_path)
     assert (tmp_path / locks.RESULTS).exists()
+
+
+def test_whoever_asks_for_the_driver_wants_no_right_to_write_and_keeps_nobody_out(
+    tmp_path, monkeypatch
+):
+    """Network file systems give an exclusive lock on files alone that are open for writing."""
+    (tmp_path / locks.RESULTS).write_text("")
+    given = locks.fcntl.flock
+
+    def flock(file, kind: int) -> None:
+        if kind & fcntl.LOCK_EX and not file.writable():
+            raise OSError(errno.EBADF, "bad file descriptor")
+        given(file, kind)
+
+    monkeypatch.setattr(locks.fcntl, "flock", flock)
+    monkeypatch.setattr(locks, "_held", [])
+    assert locks.holder(tmp_path) == ""
+    with open(tmp_path / locks.RESULTS) as looking:
+        flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.1, looking.close).start()
+        locks.hold_results(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("visible", "seen", "wanted"),
+    [
+        (None, 4, ["0", "1", "2", "3"]),
+        ("", 1, ["0"]),
+        ("2, 3", 2, ["2", "3"]),
+        ("GPU-5f0c,GPU-77aa", 2, ["GPU-5f0c", "GPU-77aa"]),
+        ("1,-1,2", 1, ["1"]),  # CUDA stops at the first that is none
+    ],
+)
+def test_a_gpu_has_one_name_in_all_processes_whatever_they_see_of_it(
+    monkeypatch, visible, seen, wanted
+):
+    found = {}
+    monkeypatch.setattr(
+        runtime,
+        "hold_least_used",
+        lambda names, folder: found.update(names=names) or len(names) - 1,
+    )
+    monkeypatch.delenv("CUDA_VISIBLE_DEVICES", raising=False)
+    if visible is not None:
+        monkeypatch.setenv("CUDA_VISIBLE_DEVICES", visible)
+    assert runtime.own_gpu.__wrapped__(seen) == seen - 1
+    assert found["names"] == wanted
 
 
 def test_results_that_cannot_be_written_are_told_at_once():

@@ -1,5 +1,6 @@
 """Promises of the report in a browser: it opens from disk; tables and explorer do as they say."""
 
+import json
 import shutil
 
 import numpy as np
@@ -15,6 +16,8 @@ sync_api = pytest.importorskip("playwright.sync_api", reason="playwright is not 
 #: Rows of a page of a table.
 ROWS = 25
 LOSSES = ("cross-entropy", "triplet", "supcon")
+#: The name of a class, which a page that takes it for markup would load and run.
+HOSTILE = "</script><img src=x onerror=console.error({0})>&{0}"
 
 BROWSER = next(
     filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
@@ -30,6 +33,11 @@ def results(tmp_path_factory):
         unavailable=[("triplet", "saliency")],
         scene_images=30,
     ).write()
+    # Whoever names a folder of pictures names a class: nothing of it may become part of the page.
+    pictures = made.root / "dataset=digits/evaluation.safetensors"
+    tensors, metadata = storage.read_tensors(pictures)
+    names = [HOSTILE.format(digit) for digit in json.loads(metadata["classes"])]
+    storage.write_tensors(pictures, tensors, {**metadata, "classes": json.dumps(names)})
     draw_placeholders(made)
     # The statistic of ranks that are the same in every block is infinite.
     file = made.root / "tables/ranks.parquet"
@@ -125,7 +133,7 @@ def test_a_filter_leaves_the_rows_of_the_table_that_have_the_value(page, results
     both = expected[(expected["loss"] == "supcon") | (expected["baseline"] == "supcon")]
     assert matching(page, "comparisons") == len(both) > 0
     assert set(shown(page, "comparisons")["method"]) == {"gradcam"}
-    page.click("#table-comparisons-filters button[type=reset]")
+    page.click("#table-comparisons-filters button.all")
     assert matching(page, "comparisons") == len(frame)
     page.fill("#table-comparisons-filters input[type=search]", "no such word")
     assert matching(page, "comparisons") == 0
@@ -253,6 +261,12 @@ def test_the_explorer_shows_losses_and_methods_that_are_chosen(explorer, results
     assert explorer.locator("#explorer-maps").is_hidden()
     explorer.locator("#explorer-losses button[value=all]").click()
     assert {loss for _, loss in picked(explorer)} == set(LOSSES)
+
+
+def test_class_names_are_words_and_nothing_else(explorer):
+    """What the page would load or run, the fixture of the page would have heard."""
+    assert "</script><img src=x onerror=console.error(" in explorer.inner_text("#explorer-told")
+    assert explorer.locator("img[src=x]").count() == 0
 
 
 def test_the_explorer_says_why_there_is_no_map(explorer):

@@ -3,7 +3,9 @@
 import csv
 import json
 import pickle
+import struct
 import sys
+import zlib
 from itertools import chain, product
 from pathlib import Path
 
@@ -448,6 +450,43 @@ def test_an_image_folder_comes_class_by_class_in_sorted_order(tmp_path):
     np.testing.assert_array_equal(splits.train_images, expected)
     np.testing.assert_array_equal(splits.test_images, channels_first(test.values()))
     assert masks is None
+
+
+def png(width: int, height: int, pixels: bytes) -> bytes:
+    """Return a PNG file of one grey channel whose pixels are compressed as they are given."""
+
+    def chunk(kind: bytes, content: bytes) -> bytes:
+        check = zlib.crc32(kind + content).to_bytes(4, "big")
+        return len(content).to_bytes(4, "big") + kind + content + check
+
+    about = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
+    parts = ((b"IHDR", about), (b"IDAT", zlib.compress(pixels)), (b"IEND", b""))
+    return b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"no picture",
+        png(8, 8, bytes(72))[:-30],
+        png(8, 8, bytes(72))[:20],
+        # 4.9 GB of zeros in a few bytes.
+        png(70_000, 70_000, b""),
+        # Pillow would have Ghostscript run it.
+        b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 8 8\n(pwned) (w) file closefile\n",
+        b"GIF89a" + bytes(20),
+    ],
+)
+@pytest.mark.parametrize("place", ["train", "masks"])
+def test_a_hostile_picture_is_named_and_never_run(tmp_path, content, place):
+    for split in ("train", "test", "masks"):
+        write_folder(tmp_path / split, {"a": 2, "b": 2})
+    bad = tmp_path / place / "a" / "000.png"
+    assert bad.exists()
+    bad.write_bytes(content)
+    with pytest.raises(ValueError, match=rf"{bad}: cannot be read as a picture"):
+        load(tmp_path, folder_recipe(train="train", test="test", masks="masks"))
 
 
 def test_one_folder_is_split_by_a_share(tmp_path):

@@ -9,7 +9,7 @@ from clarity.tables.run_times import COSTS, JOBS, TRUST_COST
 
 GRID = Grid(["a", "b"], ["ce", "triplet"], list(range(10)), ["cam", "ig"])
 METRICS = ["flip", "mass"]
-RULES = ["compare", "figures", "report"]
+RULES = {"gather_block": 4, "compare": 1}
 
 
 def write_records(root, datasets=("a", "b"), losses=("ce", "triplet")) -> None:
@@ -48,7 +48,7 @@ def test_one_seed_on_record_tells_what_all_seeds_need(tmp_path):
         }
     )
     said = found.told(threads=1)
-    assert "80 cells in 45 jobs: 2 prepare, 40 run, 1 compare, 1 figures, 1 report." in said
+    assert "80 cells in 47 jobs: 2 prepare, 40 run, 4 gather_block, 1 compare." in said
     assert "1.7 h of one core" in said
 
 
@@ -85,7 +85,7 @@ def test_without_any_record_there_are_jobs_and_files_and_a_way_to_know_more(tmp_
 )
 def test_jobs_are_those_of_the_rules(tmp_path, jobs, shards, expected):
     found = look(tmp_path, jobs, shards)
-    assert found.jobs == {"prepare": 2, **expected, "compare": 1, "figures": 1, "report": 1}
+    assert found.jobs == {"prepare": 2, **expected, **RULES}
 
 
 def test_the_start_of_jobs_is_what_they_took_beside_their_work(tmp_path):

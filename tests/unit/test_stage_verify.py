@@ -10,7 +10,7 @@ from clarity import storage
 from clarity.grid import Cell, Grid, Run
 from clarity.stages.verify import verify
 
-GRID = Grid(["d"], ["ce", "triplet"], [0, 1], ["cam", "ig"])
+GRID = Grid(["d", "f"], ["ce", "triplet"], [0, 1], ["cam", "ig"])
 RUN = Run("d", "triplet", 1)
 
 
@@ -28,16 +28,23 @@ def table(path, value: float, inputs: dict[str, str]) -> str:
 @pytest.fixture
 def root(tmp_path):
     """Results in which each file states what it was made from."""
-    data = {name: tensors(tmp_path / "dataset=d" / name, 0) for name in ("data.safetensors",)}
-    seen = tensors(tmp_path / "dataset=d/evaluation.safetensors", 1)
-    data["evaluation.safetensors"] = seen
+    images = {
+        dataset: {
+            name: tensors(tmp_path / f"dataset={dataset}" / name, 2.0 * own + place)
+            for place, name in enumerate(("data.safetensors", "evaluation.safetensors"))
+        }
+        for own, dataset in enumerate(GRID.datasets)
+    }
     for place, run in enumerate(GRID.runs()):
+        data, (foreign,) = images[run.dataset], (images[d] for d in images if d != run.dataset)
+        seen = data["evaluation.safetensors"]
         folder = tmp_path / run.folder
         model = tensors(folder / "model.safetensors", 10.0 + place)
         predictions = table(folder / "predictions.parquet", place, {})
         files = {"model.safetensors": model, "predictions.parquet": predictions}
         storage.write_record(folder / "manifest.json", {"files": files, "inputs": data})
         stated = {"model": model, "data": data["data.safetensors"]}
+        stated["ood"] = foreign["data.safetensors"]
         table(folder / "trust.parquet", place, stated)
         for method in GRID.methods:
             cell = tmp_path / Cell(run, method).folder
@@ -48,6 +55,7 @@ def root(tmp_path):
     for folder, name in (("tables", "a.csv"), ("figures", "b.svg")):
         storage.write_text(tmp_path / folder / name, "text")
         storage.list_files(tmp_path / folder, [name])
+    table(tmp_path / "parts/dataset=d/method=cam/runs.parquet", 0, {})
     storage.write_sealed_text(tmp_path / "report.html", f"<p>{storage.UNSEALED.decode()}</p>")
     return tmp_path
 
@@ -76,6 +84,13 @@ def test_whole_files_that_were_made_from_others_are_found(root):
     assert len(found) == 1 + 1 + 2 * len(GRID.methods), "the record, trust, and both of each cell"
     assert all("made with another model.safetensors" in words for words in found)
     assert all(str(folder) in words for words in found)
+
+
+def test_unknown_images_that_are_no_longer_there_are_found(root):
+    tensors(root / "dataset=f/data.safetensors", 99.0)
+    found = [words for words in verify(root, GRID).wrong if "dataset=d" in words]
+    assert len(found) == 4
+    assert all("trust.parquet: made with unknown images" in words for words in found)
 
 
 def test_a_cell_of_another_loss_is_no_cell_of_this_one(root):

@@ -39,6 +39,13 @@ LOG_OF_A_JOB = "" if CONFIG.jobs == "model" else "-{method}"
 LARGE = 4000
 TWO_LEVELS = len(CONFIG.grid.cells()) > LARGE
 
+# How many jobs the rules have that follow the runs.
+FIRST_LEVEL = {
+    "gather_models": len(CONFIG.datasets),
+    "gather_block": len(CONFIG.datasets) * len(CONFIG.methods),
+}
+JOBS_AFTER_RUNS = {**(FIRST_LEVEL if TWO_LEVELS else {}), "compare": 1, "figures": 1, "report": 1}
+
 # What training leaves of a run, its record last.
 TRAINED = (
     "model.safetensors",

@@ -42,7 +42,7 @@ rule plan:
         metrics=list(METRICS),
         jobs=CONFIG.jobs,
         shards=CONFIG.shards,
-        rules=["compare", "figures", "report"],
+        rules=JOBS_AFTER_RUNS,
         threads=CONFIG.threads,
     script:
         "../scripts/plan.py"

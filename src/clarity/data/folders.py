@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
 from clarity.data import parts, pictures
 from clarity.data.recipe import ImageFolder, Selected, below, class_folders
@@ -157,8 +156,8 @@ def masks_in(folder: Path, value: str) -> Mask:
             return None
         if value == "nonzero":
             return pictures.open_mask(file)
-        with Image.open(file) as image:
-            values = np.asarray(image)
+        image = pictures.decoded(file)
+        values = np.asarray(image)
         if values.ndim < 3:
             raise ValueError(f"{file}: found {image.mode}, wanted the class in R + 256 G")
         index = values[..., 0].astype(np.int64) + 256 * values[..., 1].astype(np.int64)

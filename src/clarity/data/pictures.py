@@ -4,6 +4,7 @@ A picture is cropped to its central square and resized, if a size is asked for, 
 decoded, so that memory holds small images only. A mask is changed exactly like its picture.
 """
 
+import struct
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -19,6 +20,9 @@ Colour = Literal["as-is", "rgb", "grey"]
 #: A picture, and where its object is at the picture's own size, bool [H, W], if that is known.
 Loaded = tuple[Image.Image, np.ndarray | None]
 
+#: Kinds of files that are opened, whatever their names say. Of others Pillow knows, some are given
+#: to programs to read, such as PostScript.
+FORMATS = ("BMP", "JPEG", "PNG", "PPM", "TIFF", "WEBP")
 #: Threads that decode; the result does not depend on them.
 DECODERS = 4
 #: Images resized in one go.
@@ -27,28 +31,41 @@ CHUNK = 1024
 LUMA = (19595, 38470, 7471)
 
 
-def open_picture(path: str | Path) -> Image.Image:
+def decoded(path: str | Path) -> Image.Image:
     """Open and decode a picture file.
 
     Raises:
-        ValueError: if it has more than 8 bits a channel, which would be cut off.
-        OSError: if it is no picture.
+        ValueError: if it is no picture, cut short, or so large that it fits no memory.
     """
-    with Image.open(path) as image:
-        if image.mode[0] in "IF":
-            raise ValueError(f"{path}: found the mode {image.mode}, wanted 8 bits a channel")
-        image.load()
-        return image
+    try:
+        with Image.open(path, formats=FORMATS) as image:
+            image.load()
+    except (OSError, SyntaxError, struct.error, Image.DecompressionBombError) as error:
+        raise ValueError(f"{path}: cannot be read as a picture ({error})") from error
+    return image
+
+
+def open_picture(path: str | Path) -> Image.Image:
+    """Return the picture of a file.
+
+    Raises:
+        ValueError: if it cannot be read (`decoded`), or has more than 8 bits a channel, which would
+            be cut off.
+    """
+    image = decoded(path)
+    if image.mode[0] in "IF":
+        raise ValueError(f"{path}: found the mode {image.mode}, wanted 8 bits a channel")
+    return image
 
 
 def open_mask(path: str | Path) -> np.ndarray:
     """Return where a mask picture marks an object, bool [H, W]: every value but 0.
 
     Raises:
-        OSError: if it is no picture.
+        ValueError: if it cannot be read (`decoded`).
     """
-    with Image.open(path) as image:
-        values = np.asarray(image)
+    image = decoded(path)
+    values = np.asarray(image)
     if values.ndim == 3:
         # Transparency says nothing of the object: masks saved as RGBA are opaque throughout.
         colours = values.shape[2] - (image.mode in ("RGBA", "LA"))

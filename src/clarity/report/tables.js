@@ -118,7 +118,11 @@
     root.querySelector(".choice").addEventListener("change", draw);
     form.addEventListener("input", apply);
     form.addEventListener("submit", (event) => event.preventDefault());
-    form.addEventListener("reset", () => setTimeout(apply));
+    // No reset button: its event comes before the fields are empty.
+    root.querySelector("button.all").addEventListener("click", () => {
+      form.reset();
+      apply();
+    });
     root.querySelector(".controls").hidden = false;
     apply();
     root.classList.add("drawn");

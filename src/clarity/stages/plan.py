@@ -78,7 +78,13 @@ class Plan:
 
 
 def plan(
-    root: Path, grid: Grid, metrics: Sequence[str], *, jobs: str, shards: int, rules: Sequence[str]
+    root: Path,
+    grid: Grid,
+    metrics: Sequence[str],
+    *,
+    jobs: str,
+    shards: int,
+    rules: Mapping[str, int],
 ) -> Plan:
     """Work out what a grid needs.
 
@@ -88,11 +94,11 @@ def plan(
         metrics: their names.
         jobs: as in the config.
         shards: as in the config.
-        rules: the rules that have one job each, such as `compare`.
+        rules: of the rules that follow how many jobs each has.
     """
     runs, cells = len(grid.runs()), len(grid.cells())
     found = Plan(cells, {"prepare": len(grid.datasets), **_jobs(grid, jobs, shards)})
-    found.jobs |= dict.fromkeys(rules, 1)
+    found.jobs |= rules
     found.files = 2 * len(grid.datasets) + RUN_FILES * runs + CELL_FILES * cells
     times = run_times(root, grid)
     for stage, asked in _asked(grid, metrics).items():

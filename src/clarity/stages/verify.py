@@ -1,7 +1,8 @@
 """Verify: owns the check of a whole results folder: is each file what was written, of those inputs.
 
-Every artifact carries its digest and states those of its inputs. So a file that was altered is
-found, and so is one that was made from something else than what lies beside it now.
+Every artifact carries its digest; models, trust, maps and scores also state those of what they were
+made from. So a file that was altered is found, and so is one of these that belongs to something else
+than what lies beside it now.
 """
 
 import json
@@ -13,6 +14,7 @@ from pathlib import Path
 from clarity import storage
 from clarity.grid import Cell, Grid, Run
 from clarity.storage import CorruptArtifact
+from clarity.tables.names import PARTS
 
 #: Threads that read: digests are computed without Python's lock.
 THREADS = 8
@@ -61,7 +63,10 @@ class Verified:
 
     def told(self) -> str:
         """Return it as text."""
-        lines = [f"{self.sound:,} files are as they were written, and made from one another."]
+        lines = [
+            f"{self.sound:,} files are as they were written; models, trust, maps and scores were made "
+            f"from what lies beside them, unless one is named here."
+        ]
         if self.missing:
             lines.append(f"{len(self.missing):,} are not there, the first: {self.missing[0]}")
         if self.wrong:
@@ -74,7 +79,7 @@ class Verified:
 
 
 def verify(root: Path, grid: Grid) -> Verified:
-    """Check all files of a grid, and those of its tables, figures and report.
+    """Check all files of a grid, and those of its tables, their parts, figures and report.
 
     Args:
         root: the results root.
@@ -94,6 +99,8 @@ def verify(root: Path, grid: Grid) -> Verified:
     total.digest(root / "report.html")
     for folder in ("tables", "figures"):
         _listed(total, root / folder)
+    for path in sorted((root / PARTS).rglob("*.parquet")):
+        total.digest(path)
     return total
 
 
@@ -115,6 +122,10 @@ def _run(
         named = {"model": "model.safetensors", "data": "data.safetensors"}
         mine = {named[key]: digest for key, digest in stated.items() if key in named}
         total.compare(trust, mine, known)
+        # It does not say of which dataset the images are that the model does not know.
+        others = [files["data.safetensors"] for files in data.values()]
+        if None not in others and stated.get("ood", others[0]) not in others:
+            total.wrong.append(f"{trust}: made with unknown images of no dataset that is there")
     for method in grid.methods:
         cell = root / Cell(run, method).folder
         maps, scores = cell / "attributions.safetensors", cell / "scores.parquet"
