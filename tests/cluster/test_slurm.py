@@ -215,19 +215,17 @@ def test_a_job_out_of_time_gets_more_is_given_up_clearly_and_goes_on_where_it_wa
     driver = Driver(project, "--set-resources", "run:runtime=10*attempt", "--retries", "1")
     before: dict[str, int] = {}
     ended: set[str] = set()
+
+    def finished_more() -> bool:
+        at_work = {job["id"] for job in cluster.running("rule_run")} - ended
+        return len(at_work) == 2 and costs(project).keys() > before.keys()
+
     for _ in range(2):
-        cluster.wait_for(
-            lambda: (
-                len({job["id"] for job in cluster.running("rule_run")} - ended) == 2
-                and costs(project).keys() > before.keys()
-            ),
-            180,
-            "finished cell of this try",
-        )
+        cluster.wait_for(finished_more, 180, "finished cell of this try")
         cluster.freeze()
-        before |= costs(project)
+        before.update(costs(project))
         stopped = {job["id"] for job in cluster.running("rule_run")}
-        ended |= stopped
+        ended.update(stopped)
         for job in stopped:
             cluster.run("scontrol", "update", f"jobid={job}", "TimeLimit=0:00:01")
         cluster.wait_for(lambda: not cluster.running("rule_run"), 120, "end of the time")

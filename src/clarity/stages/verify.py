@@ -1,8 +1,8 @@
 """Verify: owns the check of a whole results folder: is each file what was written, of those inputs.
 
 Every artifact carries its digest; models, trust, maps and scores also state those of what they were
-made from. So a file that was altered is found, and so is one of these that belongs to something else
-than what lies beside it now.
+made from. So a file that was altered is found, and so is one of these that belongs to something
+else than what lies beside it now.
 """
 
 import json
@@ -64,8 +64,8 @@ class Verified:
     def told(self) -> str:
         """Return it as text."""
         lines = [
-            f"{self.sound:,} files are as they were written; models, trust, maps and scores were made "
-            f"from what lies beside them, unless one is named here."
+            f"{self.sound:,} files are as they were written; models, trust, maps and scores were "
+            f"made from what lies beside them, unless one is named here."
         ]
         if self.missing:
             lines.append(f"{len(self.missing):,} are not there, the first: {self.missing[0]}")
