@@ -17,7 +17,6 @@ from typing import Any
 
 import yaml
 
-from clarity import checkpoints
 from clarity.config import Config, load_config
 from clarity.data.recipe import dataset_recipe
 from clarity.grid import Run
@@ -85,7 +84,7 @@ def one_run(config: Config, run: Run) -> None:
     metrics = [recipe.plain() for recipe in config.metrics.values()]
 
     training, loss = config.datasets[run.dataset].for_loss(run.loss), config.losses[run.loss]
-    made = train_run(
+    train_run(
         data,
         explained,
         folder,
@@ -99,7 +98,7 @@ def one_run(config: Config, run: Run) -> None:
 
     tried = Trust(**config.trust.part(run.dataset))
     other = tried.out_of_distribution.get(run.dataset)
-    made += trust_run(
+    trust_run(
         model,
         data,
         None if other is None else root / f"dataset={other}" / "data.safetensors",
@@ -114,7 +113,7 @@ def one_run(config: Config, run: Run) -> None:
 
     cells = {name: folder / f"method={name}" for name in methods}
     maps = {name: cell / "attributions.safetensors" for name, cell in cells.items()}
-    made += attribute_run(
+    attribute_run(
         model,
         explained,
         folder / "predictions.parquet",
@@ -130,7 +129,7 @@ def one_run(config: Config, run: Run) -> None:
         threads=threads,
     )
 
-    made += evaluate_run(
+    evaluate_run(
         model,
         explained,
         maps,
@@ -145,8 +144,6 @@ def one_run(config: Config, run: Run) -> None:
         device=device,
         threads=threads,
     )
-    # The second names, by which a job that was stopped would go on.
-    checkpoints.drop(made)
 
 
 def code_of(stage: str, *recipes: dict[str, Any]) -> str:

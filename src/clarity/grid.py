@@ -3,6 +3,19 @@
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
+#: What training leaves of a run, beside the record of it that names their digests.
+TRAINED = (
+    "model.safetensors",
+    "history.parquet",
+    "predictions.parquet",
+    "geometry.parquet",
+    "embeddings.safetensors",
+)
+RECORD = "manifest.json"
+#: Then, of the whole run and of each of its cells.
+TRUST = "trust.parquet"
+MAPS, SCORES = "attributions.safetensors", "scores.parquet"
+
 
 @dataclass(frozen=True, order=True)
 class Run:

@@ -31,8 +31,11 @@ class Busy(Exception):
     """Another process holds the lock; the message says which."""
 
 
-def hold_results(root: Path) -> None:
+def hold_results(root: Path) -> bool:
     """Keep others from working on results until this process ends.
+
+    Returns:
+        Whether they are kept from it: not on a file system that knows no locks.
 
     Raises:
         Busy: if another process works on them; the message says which, and what to do.
@@ -42,7 +45,8 @@ def hold_results(root: Path) -> None:
     file = open(root / RESULTS, "a+", encoding="utf-8")  # noqa: SIM115 (held until the end)
     # More than once: who asks for the holder has the lock for a moment.
     for _ in range(TRIES):
-        if _taken(file):
+        taken = _lock(file)
+        if taken is not False:
             break
         time.sleep(PAUSE)
     else:
@@ -57,6 +61,7 @@ def hold_results(root: Path) -> None:
     json.dump({"process": os.getpid(), "host": socket.gethostname(), "since": since}, file)
     file.flush()
     _held.append(file)
+    return taken is True
 
 
 def holder(root: Path) -> str:
@@ -64,7 +69,7 @@ def holder(root: Path) -> str:
     try:
         with open(root / RESULTS, encoding="utf-8") as file:
             # Shared, which network file systems want of a file that is open for reading.
-            return "" if _taken(file, fcntl.LOCK_SH) else _read(file)
+            return _read(file) if _lock(file, fcntl.LOCK_SH) is False else ""
     except FileNotFoundError:
         return ""
 
@@ -73,18 +78,19 @@ def open_log(path: Path) -> float:
     """Send what this process prints into a job's log, once no other process has that log.
 
     A job that another one of its name waits for was left by a driver that was killed: it goes on,
-    and what it makes is taken up. The log is kept until the process ends.
+    and what it makes is taken up. The log is this process's until it ends.
 
     Returns:
         When the job began to work, by `time.perf_counter`.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    log = open(path, "a", buffering=1, encoding="utf-8", errors="replace")  # noqa: SIM115
-    if not _taken(log):
-        fcntl.flock(log, fcntl.LOCK_EX)
-    log.truncate(0)
+    # Not the log itself, which Snakemake deletes before it starts a job.
+    lock = open(path.with_name(f".{path.name}.lock"), "a", encoding="utf-8")  # noqa: SIM115
+    if _lock(lock) is False:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+    _held.append(lock)
+    log = open(path, "w", buffering=1, encoding="utf-8", errors="replace")  # noqa: SIM115
     sys.stdout = sys.stderr = log
-    _held.append(log)
     return time.perf_counter()
 
 
@@ -102,15 +108,15 @@ def hold_least_used(names: list[str], folder: Path) -> int:
     for turn in itertools.count():
         for place, name in enumerate(names):
             file = open(folder / f"{name}.{turn}", "a", encoding="utf-8")  # noqa: SIM115
-            if _taken(file):
+            if _lock(file) is not False:
                 _held.append(file)
                 return place
             file.close()
     raise AssertionError("counting has no end")
 
 
-def _taken(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
-    """Take the lock of an open file, if it is free or the file system knows none."""
+def _lock(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool | None:
+    """Take the lock of an open file; return whether it was free, None if there are no locks."""
     try:
         fcntl.flock(file, kind | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -118,6 +124,7 @@ def _taken(file: IO[str], kind: int = fcntl.LOCK_EX) -> bool:
     except OSError as error:
         if error.errno not in WITHOUT:
             raise
+        return None
     return True
 
 

@@ -520,11 +520,23 @@ def check_files(folder: StrPath) -> None:
     Raises:
         CorruptArtifact: if the record or a file is missing, or not as it was written.
     """
+    for problem in wrong_files(folder):
+        raise problem
+
+
+def wrong_files(folder: StrPath) -> Iterator[CorruptArtifact]:
+    """Yield what is wrong with each file that is missing or not as `list_files` found it.
+
+    Raises:
+        CorruptArtifact: if the record is missing, or not as it was written.
+    """
     for name, stated in read_record(Path(folder) / LISTING)["files"].items():
-        if sha256(Path(folder) / name) != stated:
-            raise CorruptArtifact(
-                Path(folder) / name, f"its bytes are not those that {LISTING} states"
-            )
+        path = Path(folder) / name
+        try:
+            if sha256(path) != stated:
+                yield CorruptArtifact(path, f"its bytes are not those that {LISTING} states")
+        except CorruptArtifact as problem:
+            yield problem
 
 
 def digest(path: StrPath) -> str:
@@ -605,6 +617,8 @@ def _seal(temporary: Path, path: StrPath) -> None:
     content = temporary.read_bytes()
     last = os.fspath(path).endswith(".parquet")
     begin = (content.rfind if last else content.find)(UNSEALED) + len(MARK)
+    if begin < len(MARK):
+        raise ValueError(f"{path}: found no place for its digest, wanted {UNSEALED.decode()}")
     with temporary.open("r+b") as file:
         file.seek(begin)
         file.write(hashlib.sha256(content).hexdigest().encode())

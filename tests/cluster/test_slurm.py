@@ -15,6 +15,8 @@ from pathlib import Path
 import pytest
 from project import ROOT, Project
 
+from clarity import checkpoints
+
 GRID = ["evaluate-all", "train-all"]
 FASTPOLL = Path(__file__).with_name("fastpoll.py")
 
@@ -91,8 +93,9 @@ def hold(project: Project, undisturbed: dict[str, bytes], before: dict[str, int]
     found = project.artifacts("results/tiny")
     assert set(found) == set(undisturbed)
     assert [name for name in undisturbed if found[name] != undisturbed[name]] == []
-    left = [file for file in (project.folder / "results").rglob(".*") if file.name != ".lock"]
-    assert left == [], "nothing half-written stays"
+    left = [file.name for file in (project.folder / "results").rglob(".*")]
+    odd = [name for name in left if not name.endswith((".lock", checkpoints.SUFFIX))]
+    assert odd == [], "nothing half-written stays"
     after = costs(project)
     assert [name for name, mark in before.items() if after[name] != mark] == []
 

@@ -304,6 +304,14 @@ class Unable:
 """
 
 
+BROKEN_METRIC = """
+class Broken:
+    def __init__(self): ...
+    def __call__(self, batch):
+        raise RuntimeError("this metric is broken")
+"""
+
+
 def test_a_failing_cell_stops_no_other_and_the_tables_say_what_is_missing(make_project):
     project = make_project()
     (project.folder / "src/mine.py").write_text(BROKEN)
@@ -315,7 +323,7 @@ def test_a_failing_cell_stops_no_other_and_the_tables_say_what_is_missing(make_p
     project.configure(methods=methods, jobs="cell")
     printed = project.run("--keep-going", check=False)
     assert "Error in rule attribute" in printed
-    log = project.folder / "results/tiny/logs/attribute/scenes-supcon-0-broken.log"
+    log = project.folder / "results/tiny/logs/attribute/scenes,supcon,0,broken.log"
     assert "this method is broken" in log.read_text()
     done = {path.parent.name for path in (project.folder / RUN).rglob("scores.parquet")}
     assert done == {f"method={name}" for name in methods if name != "broken"}
@@ -335,13 +343,40 @@ def test_a_failing_cell_stops_no_other_and_the_tables_say_what_is_missing(make_p
     assert comparisons.loc[rows, "n_runs"].tolist() == [1] * (len(METRICS) - 2)
 
 
+@pytest.mark.parametrize("jobs", ["run", "model"])
+def test_what_a_job_made_before_the_config_changed_never_counts_when_it_then_fails(
+    make_project, finished, jobs
+):
+    project = make_project()
+    shutil.copytree(finished.folder / "results/tiny", project.folder / "results/tiny")
+    project.configure(jobs=jobs)
+    project.run("--touch", "train-all", "evaluate-all")
+    (project.folder / "src/mine.py").write_text(BROKEN_METRIC)
+    project.configure(jobs=jobs, metrics={**TINY["metrics"], "mine": {"metric": "mine:Broken"}})
+    for _ in range(2):
+        said = project.run("evaluate-all", "--keep-going", check=False)
+        assert f"Error in rule {'run' if jobs == 'run' else 'evaluate'}" in said
+        assert not list(project.folder.rglob("scores.parquet")), "they lack what is asked for"
+    # Mended, it takes up all that the metric has no part in.
+    before = {
+        file: file.stat().st_mtime_ns
+        for file in (project.folder / "results/tiny/logs/costs").rglob("*.json")
+        if not file.stem.endswith("-metrics") and "jobs" not in file.parts
+    }
+    project.configure(jobs=jobs)
+    project.run("evaluate-all")
+    assert [file for file, mark in before.items() if file.stat().st_mtime_ns != mark] == []
+    found, expected = project.artifacts("results/tiny"), finished.artifacts("results/tiny")
+    assert [name for name in expected if found[name] != expected[name]] == []
+
+
 def test_a_truncated_file_between_stages_is_named_with_how_to_remake_it(make_project):
     project = make_project()
     project.run("train-all")
     model = project.folder / RUN / "model.safetensors"
     model.write_bytes(model.read_bytes()[:1000])
     project.run("evaluate-all", "--keep-going", check=False)
-    log = (project.folder / "results/tiny/logs/attribute/scenes-supcon-0.log").read_text()
+    log = (project.folder / "results/tiny/logs/attribute/scenes,supcon,0.log").read_text()
     assert f"{RUN}/model.safetensors: cannot be read" in log
     assert "Delete this file and run snakemake again" in log
     other = RUN.replace("supcon", "cross-entropy")

@@ -48,7 +48,7 @@ def test_a_run_is_current_only_with_the_very_files_that_its_record_names(tmp_pat
 
 
 @pytest.mark.parametrize("links", [True, False])
-def test_what_was_kept_comes_back_once_it_was_deleted(tmp_path, links, monkeypatch):
+def test_what_was_kept_comes_back_however_often_it_is_deleted(tmp_path, links, monkeypatch):
     def refuse(*_):
         raise OSError("no hard links here")
 
@@ -58,21 +58,52 @@ def test_what_was_kept_comes_back_once_it_was_deleted(tmp_path, links, monkeypat
     write(path, "f")
     written = path.read_bytes()
     checkpoints.keep([path])
-    path.unlink()
-    checkpoints.recover([path])
-    assert path.read_bytes() == written
-    assert [file.name for file in tmp_path.iterdir()] == ["t.parquet"]
+    checkpoints.keep([path])
+    for _ in range(2):
+        path.unlink()
+        assert checkpoints.take_up([path], "f")
+        assert path.read_bytes() == written
+    assert {file.name for file in tmp_path.iterdir()} == {"t.parquet", ".t.parquet.kept"}
 
 
-def test_what_was_made_since_wins_over_what_was_kept(tmp_path):
+def test_what_was_made_otherwise_is_not_left_where_something_else_is_to_be(tmp_path):
     path = tmp_path / "t.parquet"
     write(path, "old")
     checkpoints.keep([path])
-    path.unlink()
+    assert not checkpoints.take_up([path], "new")
+    assert not path.exists(), "a stage that fails now leaves nothing there"
+    assert checkpoints.take_up([path], "old"), "for whoever wants it so again"
     write(path, "new")
-    checkpoints.recover([path])
-    assert checkpoints.is_current(path, "new")
-    assert [file.name for file in tmp_path.iterdir()] == ["t.parquet"]
+    assert checkpoints.take_up([path], "new")
+    checkpoints.keep([path])
+    path.unlink()
+    assert checkpoints.take_up([path], "new")
+
+
+def test_a_file_that_was_damaged_in_place_is_not_taken_for_what_it_was(tmp_path):
+    """A second name is of the same bytes."""
+    path = tmp_path / "t.parquet"
+    write(path, "f")
+    checkpoints.keep([path])
+    path.write_bytes(b"damaged in place")
+    assert not checkpoints.take_up([path], "f")
+    assert not path.exists()
+
+
+def test_a_run_comes_back_whole_or_not_at_all(tmp_path):
+    model, record = tmp_path / "model.safetensors", tmp_path / "manifest.json"
+    write(model, "")
+    told = {"fingerprint": "f", "files": {model.name: storage.digest(model)}}
+    storage.write_record(record, told)
+    checkpoints.keep([model, record])
+    model.unlink()
+    record.unlink()
+    assert checkpoints.take_up([model, record], "f")
+    assert storage.digest(model) == told["files"][model.name]
+    checkpoints.kept(model).unlink()
+    model.unlink()
+    assert not checkpoints.take_up([model, record], "f")
+    assert not record.exists()
 
 
 RUNS = [{"dataset": "d", "loss": "l", "seed": seed, "factor": 10} for seed in range(3)]
@@ -82,16 +113,14 @@ def test_a_job_makes_the_other_runs_when_one_fails_and_the_next_try_makes_that_o
     made: list[int] = []
     broken = {1}
 
-    def work(run: Run, *, factor: int) -> list:
+    def work(run: Run, *, factor: int) -> None:
         path = tmp_path / run.folder / "t.parquet"
-        checkpoints.recover([path])
-        if not checkpoints.is_current(path, "f"):
+        if not checkpoints.take_up([path], "f"):
             if run.seed in broken:
                 raise RuntimeError(f"seed {run.seed * factor}")
             write(path, "f")
             checkpoints.keep([path])
             made.append(run.seed)
-        return [path]
 
     with pytest.raises(ExceptionGroup, match="1 of 3 runs failed") as failure:
         each(tmp_path, "job", 0.0, RUNS, work)
@@ -101,20 +130,18 @@ def test_a_job_makes_the_other_runs_when_one_fails_and_the_next_try_makes_that_o
     assert made == [0, 2]
     # What Snakemake does with the outputs of a failed job.
     for path in tmp_path.rglob("t.parquet"):
-        if not path.name.startswith(".kept"):
-            path.unlink()
+        path.unlink()
     broken.clear()
     each(tmp_path, "job", 0.0, RUNS, work)
     assert made == [0, 2, 1]
-    names = {file.name for file in tmp_path.rglob("*") if file.is_file()}
-    assert names == {"t.parquet", "job.json"}, "no second name is left"
+    assert len(list(tmp_path.rglob("t.parquet"))) == 3
     taken = storage.read_json(tmp_path / JOBS / "job.json")
     assert taken["runs"] == 3
     assert taken["seconds"] > 0
 
 
 def test_a_single_run_that_fails_says_what_it_said_itself(tmp_path):
-    def work(run: Run, *, factor: int) -> list:
+    def work(run: Run, *, factor: int) -> None:
         raise KeyError(run.folder)
 
     with pytest.raises(KeyError, match="seed=0"):

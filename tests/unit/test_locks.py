@@ -74,6 +74,8 @@ def test_a_job_waits_for_its_twin_and_then_has_the_log_alone(tmp_path, hold):
     """
     first, said = hold(work.format("'the first'"))
     assert said == "there"
+    assert log.read_text() == "line of the first\n"
+    log.unlink()  # as Snakemake does before it starts a job
     second = subprocess.Popen(
         [sys.executable, "-c", HOLDER.format(work=textwrap.dedent(work.format("'the second'")))],
         stdin=subprocess.PIPE,
@@ -83,7 +85,7 @@ def test_a_job_waits_for_its_twin_and_then_has_the_log_alone(tmp_path, hold):
     hold.all.append(second)
     with pytest.raises(subprocess.TimeoutExpired):
         second.wait(2)
-    assert log.read_text() == "line of the first\n"
+    assert not log.exists()
     first.kill()
     assert second.stdout.readline().strip() == "there"
     assert log.read_text() == "line of the second\n"
@@ -108,8 +110,9 @@ def test_a_file_system_without_locks_is_worked_on_without(tmp_path, monkeypatch)
 
     monkeypatch.setattr(locks.fcntl, "flock", refuse)
     monkeypatch.setattr(locks, "_held", [])
-    locks.hold_results(tmp_path)
+    assert not locks.hold_results(tmp_path)
     assert (tmp_path / locks.RESULTS).exists()
+    assert locks.holder(tmp_path) == ""
 
 
 def test_whoever_asks_for_the_driver_wants_no_right_to_write_and_keeps_nobody_out(
@@ -130,7 +133,7 @@ def test_whoever_asks_for_the_driver_wants_no_right_to_write_and_keeps_nobody_ou
     with open(tmp_path / locks.RESULTS) as looking:
         flock(looking, fcntl.LOCK_SH)
         threading.Timer(0.1, looking.close).start()
-        locks.hold_results(tmp_path)
+        assert locks.hold_results(tmp_path)
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pytest
 import torch
 from explained import CLASSES, NAMES, classifier, pictures
 
-from clarity import checkpoints, storage
+from clarity import storage
 from clarity.attribution.recipe import MethodRecipe
 from clarity.data.sets import NONE, EvaluationSet
 from clarity.models import classifier as models
@@ -63,7 +63,7 @@ def run(tmp_path, images, predictions):
 
     def call(methods: dict[str, dict], **more: object) -> dict:
         options = {"seed": 0, "classes": "label+runner-up", "memory": None, "compress": False}
-        made = attribute_run(
+        attribute_run(
             tmp_path / "model.safetensors",
             tmp_path / "evaluation.safetensors",
             tmp_path / "predictions.parquet",
@@ -73,7 +73,6 @@ def run(tmp_path, images, predictions):
             costs=tmp_path / "costs",
             **{**options, **more},
         )
-        checkpoints.drop(made)
         return {name: storage.read_tensors(tmp_path / f"{name}.safetensors") for name in methods}
 
     models.save(classifier(), tmp_path / "model.safetensors")

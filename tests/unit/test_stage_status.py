@@ -83,7 +83,7 @@ def test_what_is_there_is_done_and_the_rest_is_missing(root):
 
 
 def test_a_traceback_is_a_failure_and_its_last_line_is_told(root):
-    log = root / "logs/attribute/d-triplet-0-ig.log"
+    log = root / "logs/attribute/d,triplet,0,ig.log"
     group = "  + Exception Group Traceback (most recent call last):\n  | ValueError: no\n  +---\n"
     touch(log, f"working\n{group}")
     found = look(root)
@@ -92,12 +92,12 @@ def test_a_traceback_is_a_failure_and_its_last_line_is_told(root):
     assert (failure.stage, failure.log, failure.words) == ("attribute", log, "ValueError: no")
     assert f"{log}: ValueError: no" in told(found)
     # A log of what is there says nothing.
-    touch(root / "logs/train/d-ce-0.log", "Traceback (most recent call last):\nOld: error")
+    touch(root / "logs/train/d,ce,0.log", "Traceback (most recent call last):\nOld: error")
     assert len(look(root).failures) == 1
 
 
 def test_a_job_of_all_methods_fails_once_for_all_its_files(root):
-    touch(root / "logs/attribute/d-triplet-1.log", "Traceback (most recent call last):\nE: x\n")
+    touch(root / "logs/attribute/d,triplet,1.log", "Traceback (most recent call last):\nE: x\n")
     found = look(root, jobs="model")
     assert counts(found)["triplet", "attribute"] == (1, 0, 2, 1)
     assert len(found.failures) == 1
@@ -105,7 +105,7 @@ def test_a_job_of_all_methods_fails_once_for_all_its_files(root):
 
 @pytest.mark.parametrize(("driven", "state"), [(True, 1), (False, 2)])
 def test_a_log_without_an_error_is_a_job_at_work_only_while_a_driver_is(root, driven, state):
-    touch(root / "logs/train/d-triplet-1.log", "epoch 3\n")
+    touch(root / "logs/train/d,triplet,1.log", "epoch 3\n")
     with contextlib.ExitStack() as held:
         if driven:
             file = held.enter_context(open(root / locks.RESULTS, "w+"))
@@ -119,13 +119,13 @@ def test_a_log_without_an_error_is_a_job_at_work_only_while_a_driver_is(root, dr
 
 def test_a_job_of_all_stages_has_one_log_for_the_runs_of_its_shard(root):
     touch(
-        root / "logs/run/d-triplet-0-1.log", "Traceback (most recent call last):\nKeyError: 'x'\n"
+        root / "logs/run/d,triplet,0-1.log", "Traceback (most recent call last):\nKeyError: 'x'\n"
     )
     found = status(root, GRID, jobs="run", shards=2, now=NOW)
     assert counts(found)["triplet", "train"] == (1, 0, 1, 0)
     assert counts(found)["triplet", "evaluate"] == (0, 0, 4, 0)
     assert [(one.log.name, one.words) for one in found.failures] == [
-        ("d-triplet-0-1.log", "KeyError: 'x'")
+        ("d,triplet,0-1.log", "KeyError: 'x'")
     ]
 
 

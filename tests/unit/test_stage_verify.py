@@ -7,7 +7,7 @@ import pandas as pd
 import pytest
 
 from clarity import storage
-from clarity.grid import Cell, Grid, Run
+from clarity.grid import TRAINED, Cell, Grid, Run
 from clarity.stages.verify import verify
 
 GRID = Grid(["d", "f"], ["ce", "triplet"], [0, 1], ["cam", "ig"])
@@ -39,16 +39,20 @@ def root(tmp_path):
         data, (foreign,) = images[run.dataset], (images[d] for d in images if d != run.dataset)
         seen = data["evaluation.safetensors"]
         folder = tmp_path / run.folder
-        model = tensors(folder / "model.safetensors", 10.0 + place)
-        predictions = table(folder / "predictions.parquet", place, {})
-        files = {"model.safetensors": model, "predictions.parquet": predictions}
+        files = {
+            name: (tensors if name.endswith("tensors") else table)(folder / name, 10.0 + place, {})
+            for name in TRAINED
+        }
+        model = files["model.safetensors"]
         storage.write_record(folder / "manifest.json", {"files": files, "inputs": data})
         stated = {"model": model, "data": data["data.safetensors"]}
         stated["ood"] = foreign["data.safetensors"]
         table(folder / "trust.parquet", place, stated)
         for method in GRID.methods:
             cell = tmp_path / Cell(run, method).folder
-            used = {**files, "evaluation.safetensors": seen}
+            predictions = files["predictions.parquet"]
+            used = {"model.safetensors": model, "predictions.parquet": predictions}
+            used["evaluation.safetensors"] = seen
             maps = tensors(cell / "attributions.safetensors", place, used)
             scored = {"model.safetensors": model, "evaluation.safetensors": seen}
             table(cell / "scores.parquet", place, {**scored, "attributions.safetensors": maps})
@@ -99,6 +103,15 @@ def test_a_cell_of_another_loss_is_no_cell_of_this_one(root):
     mine.write_bytes(other.read_bytes())
     found = verify(root, GRID)
     assert {words.partition(": ")[0] for words in found.wrong} == {str(mine)}
+
+
+def test_the_files_of_a_run_are_looked_at_without_its_record_too(root):
+    folder = root / RUN.folder
+    (folder / "manifest.json").unlink()
+    (folder / "history.parquet").write_bytes(b"no table")
+    found = verify(root, GRID)
+    assert found.missing == [str(folder / "manifest.json")]
+    assert [words.partition(": ")[0] for words in found.wrong] == [str(folder / "history.parquet")]
 
 
 def test_what_is_not_there_is_missing_and_not_wrong(root):

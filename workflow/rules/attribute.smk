@@ -1,14 +1,14 @@
 # Attribution: signed maps of every method. One job explains a model by all methods (jobs: model) or
-# by one (jobs: cell); the files are the same. Cells that are up to date are left as they are.
+# by one (jobs: cell); the files are the same. Cells that would be made just so again are taken up.
 rule attribute:
     input:
         f"{RUN}/model.safetensors",
         f"{RUN}/predictions.parquet",
         f"{DATASET}/evaluation.safetensors",
     output:
-        update([f"{RUN}/method={method}/attributions.safetensors" for method in METHODS_OF_A_JOB]),
+        [f"{RUN}/method={method}/{MAPS}" for method in METHODS_OF_A_JOB],
     log:
-        f"{RESULTS}/logs/attribute/{{dataset}}-{{loss}}-{{seed}}{LOG_OF_A_JOB}.log",
+        f"{RESULTS}/logs/attribute/{LOG_OF_A_JOB}",
     conda:
         "../envs/clarity.yaml"
     threads: CONFIG.threads
@@ -19,7 +19,7 @@ rule attribute:
     params:
         root=lambda w: RESULTS,
         runs=lambda w: [{**vars(run_of(w)), **to_attribute(*methods_of(w))}],
-        maps=MAPS,
+        maps=STORED,
         runtime=RUNTIME,
     script:
         "../scripts/attribute.py"

@@ -11,7 +11,7 @@ from snakemake.exceptions import WorkflowError
 from clarity import locks
 from clarity.config import ConfigError, load_config
 from clarity.figures.names import figure_names
-from clarity.grid import Grid, Run
+from clarity.grid import MAPS, RECORD, SCORES, TRAINED, TRUST, Grid, Run
 from clarity.provenance import own_code, stage_hash
 from clarity.tables.names import parts_files, table_files
 
@@ -33,7 +33,9 @@ RUN = f"{DATASET}/loss={{loss}}/seed={{seed}}"
 
 # A job of attribution or evaluation takes all methods of a model, or the one in its wildcards.
 METHODS_OF_A_JOB = list(CONFIG.methods) if CONFIG.jobs == "model" else ["{method}"]
-LOG_OF_A_JOB = "" if CONFIG.jobs == "model" else "-{method}"
+# Names of the axes hold no comma, so no two jobs have one log.
+LOG_OF_A_RUN = "{dataset},{loss},{seed}.log"
+LOG_OF_A_JOB = LOG_OF_A_RUN if CONFIG.jobs == "model" else "{dataset},{loss},{seed},{method}.log"
 
 # Beyond so many cells the tables are made in two levels.
 LARGE = 4000
@@ -46,23 +48,12 @@ FIRST_LEVEL = {
 }
 JOBS_AFTER_RUNS = {**(FIRST_LEVEL if TWO_LEVELS else {}), "compare": 1, "figures": 1, "report": 1}
 
-# What training leaves of a run, its record last.
-TRAINED = (
-    "model.safetensors",
-    "history.parquet",
-    "predictions.parquet",
-    "geometry.parquet",
-    "embeddings.safetensors",
-    "manifest.json",
-)
-
-
 # Locally, GPU jobs share the GPUs; without one the same jobs share the cores. A cluster's profile
 # asks for GPUs itself (set-resources).
 GPU = int(CONFIG.device != "cpu" and shutil.which("nvidia-smi") is not None)
 
 METRICS = {name: recipe.plain() for name, recipe in CONFIG.metrics.items()}
-MAPS = {
+STORED = {
     "classes": CONFIG.evaluation.classes,
     "memory": CONFIG.evaluation.memory,
     "compress": CONFIG.evaluation.compress,
@@ -133,25 +124,19 @@ def trust_of(dataset):
     return CONFIG.trust.part(dataset)
 
 
-@functools.cache
-def code_of(stage, *names):
-    """Return a hash of the source of a stage and of the user's own classes that recipes name.
-
-    Each of the names is a pair of a section and a recipe there, or of a dataset and a loss.
-    """
-    of = lambda first, name: (
-        training_of(first, name) if first in CONFIG.datasets else recipe_of(first, name)
-    )
-    return stage_hash(stage) + own_code([of(*pair) for pair in names])
+def code_of(stage, *recipes):
+    """Return a hash of the source of a stage and of the user's own classes that recipes name."""
+    return stage_hash(stage) + own_code(recipes)
 
 
 @functools.cache
 def to_train(dataset, loss):
     """Return what training must know of a run, whatever its seed."""
+    training, recipe = training_of(dataset, loss), recipe_of("losses", loss)
     return {
-        "training": training_of(dataset, loss),
-        "recipe": recipe_of("losses", loss),
-        "code": code_of("clarity.stages.train", (dataset, loss), ("losses", loss)),
+        "training": training,
+        "recipe": recipe,
+        "code": code_of("clarity.stages.train", training, recipe),
     }
 
 
@@ -164,20 +149,22 @@ def to_trust(dataset):
 @functools.cache
 def to_attribute(*methods):
     """Return what attribution by some methods must know, whatever the run."""
+    recipes = {name: recipe_of("methods", name) for name in methods}
     stage = "clarity.stages.attribute"
     return {
-        "methods": {name: recipe_of("methods", name) for name in methods},
-        "code": {name: code_of(stage, ("methods", name)) for name in methods},
+        "methods": recipes,
+        "code": {name: code_of(stage, recipe) for name, recipe in recipes.items()},
     }
 
 
 @functools.cache
 def to_evaluate(*methods):
     """Return what the evaluation of some methods must know, whatever the run."""
-    stage, metrics = "clarity.stages.evaluate", [("metrics", name) for name in METRICS]
+    recipes = {name: recipe_of("methods", name) for name in methods}
+    stage, metrics = "clarity.stages.evaluate", METRICS.values()
     return {
-        "methods": {name: recipe_of("methods", name) for name in methods},
-        "code": {name: code_of(stage, ("methods", name), *metrics) for name in methods},
+        "methods": recipes,
+        "code": {name: code_of(stage, recipe, *metrics) for name, recipe in recipes.items()},
     }
 
 
@@ -248,8 +235,8 @@ def compared_files():
     if TWO_LEVELS:
         blocks = product(CONFIG.datasets, [None, *CONFIG.methods])
         return [f"{RESULTS}/{file}" for block in blocks for file in parts_files(*block)]
-    of_runs = ("predictions.parquet", "geometry.parquet", "history.parquet", "trust.parquet")
-    return cells("scores.parquet") + [file for name in of_runs for file in runs(name)]
+    of_runs = ("predictions.parquet", "geometry.parquet", "history.parquet", TRUST)
+    return cells(SCORES) + [file for name in of_runs for file in runs(name)]
 
 
 def whole_runs(dataset, loss, seeds):
@@ -282,7 +269,11 @@ def hold_results():
     if not workflow.is_main_process or not any(job.output for job in workflow.dag.needrun_jobs()):
         return
     try:
-        locks.hold_results(Path(RESULTS))
+        if not locks.hold_results(Path(RESULTS)):
+            logger.warning(
+                f"results: found no locks on the file system of {RESULTS}, so nothing keeps a second "
+                f"Snakemake from working there at once: start one only"
+            )
     except locks.Busy as error:
         raise WorkflowError(str(error)) from None
     except OSError as error:

@@ -7,7 +7,7 @@ if TWO_LEVELS:
         input:
             # Of what training writes one file stands for all.
             lambda w: runs("predictions.parquet", dataset=w.dataset),
-            lambda w: runs("trust.parquet", dataset=w.dataset),
+            lambda w: runs(TRUST, dataset=w.dataset),
         output:
             [f"{RESULTS}/{file}" for file in parts_files("{dataset}")],
         log:
@@ -27,11 +27,11 @@ if TWO_LEVELS:
     rule gather_block:
         input:
             rules.gather_models.output,
-            lambda w: cells("scores.parquet", dataset=w.dataset, method=w.method),
+            lambda w: cells(SCORES, dataset=w.dataset, method=w.method),
         output:
             [f"{RESULTS}/{file}" for file in parts_files("{dataset}", "{method}")],
         log:
-            f"{RESULTS}/logs/gather/{{dataset}}-{{method}}.log",
+            f"{RESULTS}/logs/gather/{{dataset}},{{method}}.log",
         conda:
             "../envs/clarity.yaml"
         resources:

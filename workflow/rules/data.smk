@@ -20,6 +20,6 @@ rule prepare:
             "images": CONFIG.evaluation.images,
             "scene_images": CONFIG.evaluation.scenes,
         },
-        code=lambda w: code_of("clarity.stages.prepare", ("datasets", w.dataset)),
+        code=lambda w: code_of("clarity.stages.prepare", recipe_of("datasets", w.dataset)),
     script:
         "../scripts/prepare.py"

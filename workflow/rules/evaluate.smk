@@ -3,11 +3,11 @@ rule evaluate:
     input:
         f"{RUN}/model.safetensors",
         f"{DATASET}/evaluation.safetensors",
-        [f"{RUN}/method={method}/attributions.safetensors" for method in METHODS_OF_A_JOB],
+        [f"{RUN}/method={method}/{MAPS}" for method in METHODS_OF_A_JOB],
     output:
-        update([f"{RUN}/method={method}/scores.parquet" for method in METHODS_OF_A_JOB]),
+        [f"{RUN}/method={method}/{SCORES}" for method in METHODS_OF_A_JOB],
     log:
-        f"{RESULTS}/logs/evaluate/{{dataset}}-{{loss}}-{{seed}}{LOG_OF_A_JOB}.log",
+        f"{RESULTS}/logs/evaluate/{LOG_OF_A_JOB}",
     conda:
         "../envs/clarity.yaml"
     threads: CONFIG.threads

@@ -6,7 +6,7 @@ FIRST = {"seed": CONFIG.seeds[0]}
 rule figures:
     input:
         tables(),
-        cells("attributions.safetensors", **FIRST),
+        cells(MAPS, **FIRST),
         runs("embeddings.safetensors", **FIRST),
         evaluation_sets(),
     output:
@@ -35,8 +35,8 @@ rule report:
         tables(),
         figures(),
         runs("predictions.parquet", **FIRST),
-        cells("attributions.safetensors", **FIRST),
-        cells("scores.parquet", **FIRST),
+        cells(MAPS, **FIRST),
+        cells(SCORES, **FIRST),
         evaluation_sets(),
     output:
         report(

@@ -1,15 +1,12 @@
 # All stages of a training run in one job, or of as many as `shards` says, of one dataset and loss:
-# torch and the data are loaded once. Each stage leaves as it is what is up to date, so a changed
+# torch and the data are loaded once. Each stage takes up what it would make just so again, so a changed
 # metric trains nothing anew. Seeds are told by name in the paths of a rule, hence a rule a shard; a
 # new seed changes none but the last.
 FILES_OF_A_RUN = [
     *TRAINED,
-    "trust.parquet",
-    *(
-        f"method={method}/{name}"
-        for method in CONFIG.methods
-        for name in ("attributions.safetensors", "scores.parquet")
-    ),
+    RECORD,
+    TRUST,
+    *(f"method={method}/{name}" for method in CONFIG.methods for name in (MAPS, SCORES)),
 ]
 
 
@@ -24,7 +21,9 @@ if CONFIG.shards > 1:
         workflow.resource_settings.overwrite_threads,
     ):
         if "run" in settings:
-            settings.update({name: settings["run"] for name, _, _ in SHARDS})
+            settings.update(
+                {name: settings["run"] for name, _, _ in SHARDS if name not in settings}
+            )
 
 for rule_name, label, shard in SHARDS:
 
@@ -37,15 +36,13 @@ for rule_name, label, shard in SHARDS:
             lambda w: weights_of(w.dataset, w.loss),
             lambda w: foreign_to(w.dataset),
         output:
-            update(
-                [
-                    f"{DATASET}/loss={{loss}}/seed={seed}/{name}"
-                    for seed in shard or ["{seed}"]
-                    for name in FILES_OF_A_RUN
-                ]
-            ),
+            [
+                f"{DATASET}/loss={{loss}}/seed={seed}/{name}"
+                for seed in shard or ["{seed}"]
+                for name in FILES_OF_A_RUN
+            ],
         log:
-            f"{RESULTS}/logs/run/{{dataset}}-{{loss}}-{label}.log",
+            f"{RESULTS}/logs/run/{{dataset}},{{loss}},{label}.log",
         conda:
             "../envs/clarity.yaml"
         threads: CONFIG.threads
@@ -56,7 +53,7 @@ for rule_name, label, shard in SHARDS:
         params:
             root=lambda w: RESULTS,
             runs=lambda w, shard=shard: whole_runs(w.dataset, w.loss, seeds_of(w, shard)),
-            maps=MAPS,
+            maps=STORED,
             metrics=METRICS,
             passes=PASSES,
             runtime=RUNTIME,

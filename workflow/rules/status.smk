@@ -1,5 +1,5 @@
-# What there is and what is missing, at any time: also while another Snakemake runs, which the lock of
-# a rule without files does not keep out.
+# What there is and what is missing, at any time: also while another Snakemake runs, since what makes
+# no files takes no lock.
 rule status:
     log:
         f"{RESULTS}/logs/status.log",
@@ -15,7 +15,7 @@ rule status:
         "../scripts/status.py"
 
 
-# Whether each file is what was written, of the inputs that lie beside it; reads all of them.
+# Whether each file is what was written; reads all of them.
 rule verify:
     log:
         f"{RESULTS}/logs/verify.log",

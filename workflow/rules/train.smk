@@ -1,14 +1,13 @@
-# Training: one run for each dataset, loss and seed. A run that is there and up to date is left as it
-# is, so outputs are updated, not deleted beforehand.
+# Training: one run for each dataset, loss and seed.
 rule train:
     input:
         f"{DATASET}/data.safetensors",
         f"{DATASET}/evaluation.safetensors",
         lambda w: weights_of(w.dataset, w.loss),
     output:
-        update([f"{RUN}/{name}" for name in TRAINED]),
+        [f"{RUN}/{name}" for name in (*TRAINED, RECORD)],
     log:
-        f"{RESULTS}/logs/train/{{dataset}}-{{loss}}-{{seed}}.log",
+        f"{RESULTS}/logs/train/{LOG_OF_A_RUN}",
     conda:
         "../envs/clarity.yaml"
     threads: CONFIG.threads

@@ -5,9 +5,9 @@ rule trust:
         f"{DATASET}/data.safetensors",
         lambda w: foreign_to(w.dataset),
     output:
-        update(f"{RUN}/trust.parquet"),
+        f"{RUN}/{TRUST}",
     log:
-        f"{RESULTS}/logs/trust/{{dataset}}-{{loss}}-{{seed}}.log",
+        f"{RESULTS}/logs/trust/{LOG_OF_A_RUN}",
     conda:
         "../envs/clarity.yaml"
     threads: CONFIG.threads

@@ -2,6 +2,7 @@
 
 import json
 import time
+import traceback
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -37,7 +38,7 @@ def attribute_run(
     costs: Path,
     device: str = "auto",
     threads: int = 1,
-) -> list[Path]:
+) -> None:
     """Explain one model by some methods and write the maps of each cell.
 
     A cell whose file was made from the same model, images, recipe and code is left as it is, so
@@ -60,9 +61,6 @@ def attribute_run(
             it is no result and not the same again.
         device: "auto", "cpu" or "cuda".
         threads: threads for torch.
-
-    Returns:
-        The files of the cells.
 
     Raises:
         clarity.storage.CorruptArtifact: if an input cannot be read.
@@ -98,9 +96,7 @@ def attribute_run(
             stored = {"classes": classes, "memory": memory, "compress": compress}
             runtime = {"device": chosen.type, "threads": threads}
             mark = storage.fingerprint(asked | stored | runtime)
-            checkpoints.recover([path])
-            if checkpoints.is_current(path, mark):
-                path.touch()
+            if checkpoints.take_up([path], mark):
                 continue
             tensors: dict[str, np.ndarray] = {"classes": explained}
             described: dict[str, Any] = methods[name].plain()
@@ -119,6 +115,8 @@ def attribute_run(
                 status, reason = "unavailable", str(error)
             except Exception as error:
                 error.add_note(f"while explaining by the method '{name}' for {path}")
+                # The frames hold tensors of the GPU.
+                traceback.clear_frames(error.__traceback__)
                 failures.append(error)
                 continue
             seconds = time.perf_counter() - start
@@ -137,7 +135,6 @@ def attribute_run(
             print(f"{name}: {status} {reason}, {seconds:.2f} s, {cost['bytes']} bytes", flush=True)
     if failures:
         raise ExceptionGroup(f"{len(failures)} of {len(cells)} methods failed", failures)
-    return list(cells.values())
 
 
 def setting(

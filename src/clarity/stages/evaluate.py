@@ -1,6 +1,7 @@
 """Evaluate: owns the stage that scores the stored maps of a model's cells."""
 
 import json
+import traceback
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -38,7 +39,7 @@ def evaluate_run(
     memory: float | None,
     device: str = "auto",
     threads: int = 1,
-) -> list[Path]:
+) -> None:
     """Score the maps of some methods of one model by all metrics and write each cell's scores.
 
     A cell whose file was made from the same model, maps, recipes and code is left as it is. If a
@@ -60,9 +61,6 @@ def evaluate_run(
         memory: GiB that a pass of a method through the network may take.
         device: "auto", "cpu" or "cuda".
         threads: threads for torch and numpy.
-
-    Returns:
-        The files of the scores.
 
     Raises:
         clarity.storage.CorruptArtifact: if an input cannot be read.
@@ -91,9 +89,7 @@ def evaluate_run(
                     "threads": threads,
                 }
             )
-            checkpoints.recover([path])
-            if checkpoints.is_current(path, mark):
-                path.touch()
+            if checkpoints.take_up([path], mark):
                 continue
             metadata = storage.read_tensor_metadata(attributions[name])
             spent: dict[str, Cost] = {}
@@ -115,6 +111,8 @@ def evaluate_run(
                     )
             except Exception as error:
                 error.add_note(f"while evaluating the method '{name}' for {path}")
+                # The frames hold tensors of the GPU.
+                traceback.clear_frames(error.__traceback__)
                 failures.append(error)
                 continue
             curves = json.dumps(frame.attrs["curves"], sort_keys=True)
@@ -126,7 +124,6 @@ def evaluate_run(
             print(f"{name}: {sum(cost.seconds for cost in spent.values()):.2f} s", flush=True)
     if failures:
         raise ExceptionGroup(f"{len(failures)} of {len(scores)} cells failed", failures)
-    return list(scores.values())
 
 
 def _subject(

@@ -7,14 +7,15 @@ in the grid and what the workflow says of it in plain values.
 import resource
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import traceback
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from clarity import checkpoints, storage
+from clarity import storage
 from clarity.attribution.recipe import MethodRecipe
 from clarity.data.protocol import Training
-from clarity.grid import Cell, Run
+from clarity.grid import MAPS, SCORES, TRUST, Cell, Run
 from clarity.losses.recipe import LossRecipe
 from clarity.metrics.recipe import MetricRecipe
 from clarity.tables.run_times import COSTS, JOBS, TRUST_COST
@@ -24,7 +25,7 @@ Plain = Mapping[str, Any]
 
 
 def each(
-    root: Path, name: str, begun: float, runs: Sequence[Plain], work: Callable[..., Iterable[Path]]
+    root: Path, name: str, begun: float, runs: Sequence[Plain], work: Callable[..., object]
 ) -> None:
     """Work through the runs of a job; one that fails keeps none of the others from being made.
 
@@ -35,28 +36,27 @@ def each(
         name: of the job.
         begun: when the job began, by `time.perf_counter`.
         runs: of each run ``dataset``, ``loss`` and ``seed``, and what else ``work`` takes by name.
-        work: makes the artifacts of a run, takes those up that an earlier try had finished, and
-            returns their files.
+        work: makes the artifacts of a run, and takes those up that an earlier try had finished.
 
     Raises:
         ExceptionGroup: what ``work`` raised, each with the run's folder; of a single run what it
             raised itself.
     """
-    made: list[Path] = []
     failures: list[Exception] = []
     for asked in runs:
         own = dict(asked)
         run = Run(own.pop("dataset"), own.pop("loss"), own.pop("seed"))
         try:
-            made += work(run, **own)
+            work(run, **own)
         except Exception as error:
             if len(runs) == 1:
                 raise
             error.add_note(f"in {run.folder}")
+            # The frames hold tensors of the GPU.
+            traceback.clear_frames(error.__traceback__)
             failures.append(error)
     if failures:
         raise ExceptionGroup(f"{len(failures)} of {len(runs)} runs failed", failures)
-    checkpoints.drop(made)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     spent = {
         "seconds": time.perf_counter() - begun,
@@ -69,11 +69,11 @@ def each(
 
 def train(
     root: Path, runtime: Plain, run: Run, *, training: Plain, recipe: Plain, code: str
-) -> list[Path]:
+) -> None:
     """Train a run; see `clarity.stages.train.train_run`."""
     from clarity.stages.train import train_run
 
-    return train_run(
+    train_run(
         root / run.data / "data.safetensors",
         root / run.data / "evaluation.safetensors",
         root / run.folder,
@@ -85,16 +85,16 @@ def train(
     )
 
 
-def trust(root: Path, runtime: Plain, run: Run, *, recipe: Plain, code: str) -> list[Path]:
+def trust(root: Path, runtime: Plain, run: Run, *, recipe: Plain, code: str) -> None:
     """Measure what a run's model is worth beside its accuracy; see `clarity.stages.trust`."""
     from clarity.stages.trust import trust_run
 
     other = next(iter(recipe["out-of-distribution"].values()), None)
-    return trust_run(
+    trust_run(
         root / run.folder / "model.safetensors",
         root / run.data / "data.safetensors",
         None if other is None else root / f"dataset={other}" / "data.safetensors",
-        root / run.folder / "trust.parquet",
+        root / run.folder / TRUST,
         run,
         recipe=Trust(**recipe),
         code=code,
@@ -105,15 +105,15 @@ def trust(root: Path, runtime: Plain, run: Run, *, recipe: Plain, code: str) -> 
 
 def attribute(
     root: Path, runtime: Plain, maps: Plain, run: Run, *, methods: Mapping[str, Plain], code: Plain
-) -> list[Path]:
+) -> None:
     """Explain a run's model by some methods; see `clarity.stages.attribute`."""
     from clarity.stages.attribute import attribute_run
 
-    return attribute_run(
+    attribute_run(
         root / run.folder / "model.safetensors",
         root / run.data / "evaluation.safetensors",
         root / run.folder / "predictions.parquet",
-        {name: root / Cell(run, name).folder / "attributions.safetensors" for name in methods},
+        {name: root / Cell(run, name).folder / MAPS for name in methods},
         methods={name: MethodRecipe(**recipe) for name, recipe in methods.items()},
         seed=run.seed,
         code=code,
@@ -132,16 +132,16 @@ def evaluate(
     *,
     methods: Mapping[str, Plain],
     code: Plain,
-) -> list[Path]:
+) -> None:
     """Score the maps of a run's model by all metrics; see `clarity.stages.evaluate`."""
     from clarity.stages.evaluate import evaluate_run
 
     cells = {name: root / Cell(run, name).folder for name in methods}
-    return evaluate_run(
+    evaluate_run(
         root / run.folder / "model.safetensors",
         root / run.data / "evaluation.safetensors",
-        {name: cell / "attributions.safetensors" for name, cell in cells.items()},
-        {name: cell / "scores.parquet" for name, cell in cells.items()},
+        {name: cell / MAPS for name, cell in cells.items()},
+        {name: cell / SCORES for name, cell in cells.items()},
         run,
         methods={name: MethodRecipe(**recipe) for name, recipe in methods.items()},
         metrics={name: MetricRecipe(**recipe) for name, recipe in metrics.items()},
@@ -160,8 +160,10 @@ def whole(
     metrics: Mapping[str, Plain],
     run: Run,
     **stages: Plain,
-) -> list[Path]:
-    """Do all stages of a run, each of which leaves as it is what is up to date.
+) -> None:
+    """Do all stages of a run, each of which takes up what is up to date.
+
+    A method that fails keeps none of the others from being evaluated: all they lack then is made.
 
     Args:
         root: the results root.
@@ -172,9 +174,17 @@ def whole(
         run: the run's place in the grid.
         stages: what the functions above take by name, by their names.
     """
-    return [
-        *train(root, runtime, run, **stages["train"]),
-        *trust(root, runtime, run, **stages["trust"]),
-        *attribute(root, runtime, maps, run, **stages["attribute"]),
-        *evaluate(root, runtime, passes, metrics, run, **stages["evaluate"]),
-    ]
+    train(root, runtime, run, **stages["train"])
+    trust(root, runtime, run, **stages["trust"])
+    try:
+        attribute(root, runtime, maps, run, **stages["attribute"])
+    except ExceptionGroup:
+        asked = stages["evaluate"]
+        explained = {
+            name: recipe
+            for name, recipe in asked["methods"].items()
+            if (root / Cell(run, name).folder / MAPS).exists()
+        }
+        evaluate(root, runtime, passes, metrics, run, **{**asked, "methods": explained})
+        raise
+    evaluate(root, runtime, passes, metrics, run, **stages["evaluate"])

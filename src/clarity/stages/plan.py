@@ -13,12 +13,10 @@ from statistics import fmean
 import pandas as pd
 
 from clarity.figures.words import count
-from clarity.grid import Grid
+from clarity.grid import RECORD, TRAINED, Grid
 from clarity.stages.status import duration
 from clarity.tables.run_times import JOBS, STAGES, record, run_times
 
-#: Files of a run and of a cell, the large ones by name.
-RUN_FILES, CELL_FILES = 7, 2
 #: Files whose size is looked at, of each kind.
 SAMPLE = 50
 
@@ -99,7 +97,7 @@ def plan(
     runs, cells = len(grid.runs()), len(grid.cells())
     found = Plan(cells, {"prepare": len(grid.datasets), **_jobs(grid, jobs, shards)})
     found.jobs |= rules
-    found.files = 2 * len(grid.datasets) + RUN_FILES * runs + CELL_FILES * cells
+    found.files = 2 * len(grid.datasets) + (len(TRAINED) + 2) * runs + 2 * cells
     times = run_times(root, grid)
     for stage, asked in _asked(grid, metrics).items():
         _add(found, stage, asked, times[times["stage"] == stage], len(grid.seeds))
@@ -108,7 +106,7 @@ def plan(
         started = sum(found.jobs[rule] for rule in _jobs(grid, jobs, shards))
         found.hours["start of jobs"] = overhead * started / 3600
     found.size = _size(root, grid)
-    manifests = (record(root / run.folder / "manifest.json") for run in grid.runs())
+    manifests = (record(root / run.folder / RECORD) for run in grid.runs())
     found.device = next((told["device"] for told in manifests if told.get("device")), "")
     return found
 
@@ -172,14 +170,20 @@ def _size(root: Path, grid: Grid) -> float:
     """Return the bytes of all files by the mean size of those that are there."""
     total = 0.0
     for dataset in grid.datasets:
-        total += sum(file.stat().st_size for file in (root / f"dataset={dataset}").glob("*.*"))
+        total += _bytes(root / f"dataset={dataset}")
     runs = [root / run.folder for run in grid.runs()]
     cells = [root / cell.folder for cell in grid.cells()]
     for folders in (runs, cells):
         there = islice((folder for folder in folders if folder.is_dir()), SAMPLE)
-        sizes = [sum(f.stat().st_size for f in folder.glob("*.*")) for folder in there]
+        sizes = [_bytes(folder) for folder in there]
         total += fmean(sizes) * len(folders) if sizes else 0.0
     return total
+
+
+def _bytes(folder: Path) -> int:
+    # Second names (`clarity.checkpoints`) begin with a dot and take no room of their own.
+    files = (file for file in folder.glob("*.*") if not file.name.startswith("."))
+    return sum(file.stat().st_size for file in files)
 
 
 def _hours(hours: float) -> str:

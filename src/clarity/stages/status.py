@@ -16,12 +16,12 @@ import pandas as pd
 
 from clarity import locks
 from clarity.figures.words import count
-from clarity.grid import Cell, Grid, Run
+from clarity.grid import MAPS, RECORD, SCORES, TRUST, Cell, Grid, Run
 from clarity.tables.run_times import COSTS, TRUST_COST, record
 
 #: The stages of a run and those of a cell, with the file that each ends with.
-RUN_STAGES = {"train": "manifest.json", "trust": "trust.parquet"}
-CELL_STAGES = {"attribute": "attributions.safetensors", "evaluate": "scores.parquet"}
+RUN_STAGES = {"train": RECORD, "trust": TRUST}
+CELL_STAGES = {"attribute": MAPS, "evaluate": SCORES}
 STAGES = (*RUN_STAGES, *CELL_STAGES)
 STATES = ("done", "running", "failed", "missing")
 COLUMNS = ("dataset", "loss", "stage", *STATES, "total")
@@ -218,9 +218,9 @@ def _log(
 ) -> Path:
     """Return the log of a job; the rules name them so."""
     if jobs == "run":
-        return root / "logs" / "run" / f"{run.dataset}-{run.loss}-{labels[run.seed]}.log"
-    own = f"-{method}" if jobs == "cell" and stage in CELL_STAGES else ""
-    return root / "logs" / stage / f"{run.dataset}-{run.loss}-{run.seed}{own}.log"
+        return root / "logs" / "run" / f"{run.dataset},{run.loss},{labels[run.seed]}.log"
+    own = f",{method}" if jobs == "cell" and stage in CELL_STAGES else ""
+    return root / "logs" / stage / f"{run.dataset},{run.loss},{run.seed}{own}.log"
 
 
 def _state_of(log: Path, at_work: bool) -> tuple[str, str]:
@@ -246,7 +246,7 @@ def _costs(root: Path, grid: Grid) -> dict[str, float]:
     explained: list[float] = []
     evaluated: list[float] = []
     for run in grid.runs():
-        _add(trained, root / run.folder / "manifest.json", lambda cost: cost["seconds"])
+        _add(trained, root / run.folder / RECORD, lambda cost: cost["seconds"])
         costs = root / COSTS / run.folder
         _add(trusted, costs / TRUST_COST, lambda cost: cost["seconds"])
         for method in grid.methods:

@@ -9,7 +9,7 @@ import pandas as pd
 from clarity import checkpoints, provenance, storage
 from clarity.data.protocol import Training
 from clarity.data.sets import NONE, EvaluationSet, Splits
-from clarity.grid import Run
+from clarity.grid import RECORD, TRAINED, Run
 from clarity.losses.recipe import LossRecipe
 from clarity.models import classifier
 from clarity.models.geometry import geometry
@@ -17,15 +17,6 @@ from clarity.runtime import deterministic
 from clarity.training.batches import part
 from clarity.training.fit import train
 from clarity.training.heads import embed, predict
-
-#: What a run leaves beside its record, `manifest.json`.
-FILES = (
-    "model.safetensors",
-    "history.parquet",
-    "predictions.parquet",
-    "geometry.parquet",
-    "embeddings.safetensors",
-)
 
 
 def train_run(
@@ -39,7 +30,7 @@ def train_run(
     code: str,
     device: str = "auto",
     threads: int = 1,
-) -> list[Path]:
+) -> None:
     """Train one run and write its model, history, predictions, geometry, embeddings and manifest.
 
     A run that is there, whole and made from the same data, recipes and code, is left as it is.
@@ -59,16 +50,13 @@ def train_run(
         device: "auto", "cpu" or "cuda".
         threads: threads for torch and numpy.
 
-    Returns:
-        The run's files.
-
     Raises:
         clarity.storage.CorruptArtifact: if an input cannot be read.
     """
     started = time.perf_counter()
     inputs = {path.name: storage.digest(path) for path in (data, evaluation)}
-    record = folder / "manifest.json"
-    made = [*(folder / name for name in FILES), record]
+    record = folder / RECORD
+    made = [*(folder / name for name in TRAINED), record]
     with deterministic(device, threads) as chosen:
         mark = storage.fingerprint(
             {
@@ -81,11 +69,8 @@ def train_run(
                 "threads": threads,
             }
         )
-        checkpoints.recover(made)
-        if checkpoints.is_current(record, mark):
-            for path in made:
-                path.touch()
-            return made
+        if checkpoints.take_up(made, mark):
+            return
         splits, explained = Splits.read(data), EvaluationSet.read(evaluation)
         classes = len(splits.class_names)
         test_images, test_labels = splits.test_images, splits.test_labels
@@ -136,7 +121,7 @@ def train_run(
         record,
         {
             "fingerprint": mark,
-            "files": {name: storage.digest(folder / name) for name in FILES},
+            "files": {name: storage.digest(folder / name) for name in TRAINED},
             "axes": vars(run),
             "dataset": training.plain(),
             "loss": loss.plain(),
@@ -158,4 +143,3 @@ def train_run(
         },
     )
     checkpoints.keep(made)
-    return made

@@ -25,7 +25,7 @@ def trust_run(
     costs: Path,
     device: str = "auto",
     threads: int = 1,
-) -> list[Path]:
+) -> None:
     """Measure one model's calibration and robustness and write `trust.parquet`.
 
     Of a run whose training failed nothing is measured: the table has no rows, and its metadata
@@ -44,9 +44,6 @@ def trust_run(
         device: "auto", "cpu" or "cuda".
         threads: threads for torch and numpy.
 
-    Returns:
-        The table's file.
-
     Raises:
         clarity.storage.CorruptArtifact: if an input cannot be read.
         ValueError: if ``ood`` is given and the recipe names no foreign dataset, or the reverse.
@@ -62,10 +59,8 @@ def trust_run(
     with deterministic(device, threads) as chosen:
         asked = {"axes": vars(run), "recipe": recipe.plain(), "inputs": digests, "code": code}
         mark = storage.fingerprint({**asked, "device": chosen.type, "threads": threads})
-        checkpoints.recover([output])
-        if checkpoints.is_current(output, mark):
-            output.touch()
-            return [output]
+        if checkpoints.take_up([output], mark):
+            return
         started = time.perf_counter()
         if trained["status"] == "ok":
             foreign = None if name is None or ood is None else Foreign(name, Splits.read(ood))
@@ -79,4 +74,3 @@ def trust_run(
     checkpoints.keep([output])
     cost = {"seconds": time.perf_counter() - started, "images": recipe.images}
     storage.write_json(costs, cost)
-    return [output]

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from clarity import storage
-from clarity.grid import Cell, Grid, Run
+from clarity.grid import MAPS, RECORD, SCORES, TRAINED, TRUST, Cell, Grid, Run
 from clarity.storage import CorruptArtifact
 from clarity.tables.names import PARTS
 
@@ -111,12 +111,12 @@ def _run(
     total = Verified()
     folder = root / run.folder
     known: dict[str, str | None] = dict(data[run.dataset])
-    record = folder / "manifest.json"
+    known |= {name: total.digest(folder / name) for name in TRAINED}
+    record = folder / RECORD
     if total.digest(record):
         told = storage.read_record(record)
-        known |= {name: total.digest(folder / name) for name in told["files"]}
         total.compare(record, told["files"] | told["inputs"], known)
-    trust = folder / "trust.parquet"
+    trust = folder / TRUST
     if total.digest(trust):
         stated = json.loads(storage.read_table_metadata(trust)["inputs"])
         named = {"model": "model.safetensors", "data": "data.safetensors"}
@@ -128,7 +128,7 @@ def _run(
             total.wrong.append(f"{trust}: made with unknown images of no dataset that is there")
     for method in grid.methods:
         cell = root / Cell(run, method).folder
-        maps, scores = cell / "attributions.safetensors", cell / "scores.parquet"
+        maps, scores = cell / MAPS, cell / SCORES
         own = dict(known)
         if digest := total.digest(maps):
             own[maps.name] = digest
@@ -143,11 +143,11 @@ def _listed(total: Verified, folder: Path) -> None:
     record = folder / storage.LISTING
     if not total.digest(record):
         return
-    for name, stated in storage.read_record(record)["files"].items():
-        path = folder / name
-        if not path.exists():
-            total.missing.append(str(path))
-        elif storage.sha256(path) != stated:
-            total.wrong.append(f"{path}: its bytes are not those that {storage.LISTING} states")
+    listed = storage.read_record(record)["files"]
+    problems = list(storage.wrong_files(folder))
+    total.sound += len(listed) - len(problems)
+    for problem in problems:
+        if Path(problem.path).exists():
+            total.wrong.append(f"{problem.path}: {problem.cause}")
         else:
-            total.sound += 1
+            total.missing.append(problem.path)

@@ -18,17 +18,15 @@ import pandas as pd
 import pyarrow as pa
 
 from clarity import storage
-from clarity.grid import Cell, Grid, Run
+from clarity.grid import SCORES, TRUST, Cell, Grid, Run
 from clarity.statistics.blocks import ABSENT, NAN, OK, STATUSES, Block
 from clarity.storage import CorruptArtifact, StrPath
 from clarity.tables.measures import GROUPS, place
 
 T = TypeVar("T")
 
-SCORES = "scores.parquet"
 PREDICTIONS = "predictions.parquet"
 GEOMETRY = "geometry.parquet"
-TRUST = "trust.parquet"
 HISTORY = "history.parquet"
 
 #: What became of a training run whose predictions are not there; else they say it themselves.
