@@ -348,9 +348,10 @@ def test_what_a_job_made_before_the_config_changed_never_counts_when_it_then_fai
     make_project, finished, jobs
 ):
     project = make_project()
-    shutil.copytree(finished.folder / "results/tiny", project.folder / "results/tiny")
+    for part in ("results/tiny", ".snakemake/metadata"):
+        shutil.copytree(finished.folder / part, project.folder / part)
     project.configure(jobs=jobs)
-    project.run("train-all", "evaluate-all")  # takes up what is there, and has it on record
+    project.run("train-all", "evaluate-all")  # takes up what is there
     (project.folder / "src/mine.py").write_text(BROKEN_METRIC)
     project.configure(jobs=jobs, metrics={**TINY["metrics"], "mine": {"metric": "mine:Broken"}})
     for _ in range(2):
