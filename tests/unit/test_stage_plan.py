@@ -30,8 +30,8 @@ def write_records(root, datasets=("a", "b"), losses=("ce", "triplet")) -> None:
                 storage.write_json(costs / f"{method}-metrics.json", scores)
 
 
-def look(root, jobs="run", shards=1):
-    return plan(root, GRID, METRICS, jobs=jobs, shards=shards, rules=RULES)
+def look(root, jobs="run", shards=1, metrics=METRICS):
+    return plan(root, GRID, metrics, jobs=jobs, shards=shards, rules=RULES)
 
 
 def test_one_seed_on_record_tells_what_all_seeds_need(tmp_path):
@@ -67,6 +67,26 @@ def test_a_loss_without_records_is_named_and_not_guessed(tmp_path):
     assert "Not counted, since no record tells it: training of a triplet" in found.told(1)
 
 
+def test_a_metric_that_is_new_is_named_and_one_that_a_dataset_has_not_is_none(tmp_path):
+    write_records(tmp_path)
+    found = look(tmp_path, metrics=[*METRICS, "road"])
+    # "mass" is not of the dataset "b", which has records of all else.
+    assert found.unknown == {
+        "evaluation": [f"{dataset} {method} road" for dataset in "ab" for method in ("cam", "ig")]
+    }
+
+
+def test_a_method_whose_maps_cannot_be_made_costs_nothing_and_is_known(tmp_path):
+    write_records(tmp_path)
+    for loss in GRID.losses:
+        costs = tmp_path / COSTS / Run("b", loss, 0).folder
+        storage.write_json(costs / "ig.json", {"seconds": 0.1, "status": "unavailable"})
+        storage.write_json(costs / "ig-metrics.json", {})
+    found = look(tmp_path)
+    assert found.unknown == {}
+    assert found.hours["attribution"] == pytest.approx((40 + 20) * 10 / 3600)
+
+
 def test_without_any_record_there_are_jobs_and_files_and_a_way_to_know_more(tmp_path):
     found = look(tmp_path)
     assert found.hours == {}
@@ -88,9 +108,8 @@ def test_jobs_are_those_of_the_rules(tmp_path, jobs, shards, expected):
     assert found.jobs == {"prepare": 2, **expected, **RULES}
 
 
-def test_the_start_of_jobs_is_what_they_took_beside_their_work(tmp_path):
+def test_the_start_of_jobs_is_what_they_took_before_their_work(tmp_path):
     write_records(tmp_path)
-    work = 4 * (100 + 20 + 20) + 4 * 10 + 2 * 2
     for number in range(4):
-        storage.write_json(tmp_path / JOBS / f"run-{number}.json", {"seconds": work / 4 + 6})
+        storage.write_json(tmp_path / JOBS / f"run-{number}.json", {"seconds": 100, "start": 6})
     assert look(tmp_path).hours["start of jobs"] == pytest.approx(40 * 6 / 3600)

@@ -5,9 +5,10 @@
 # Snakemake waits for them for ever. Here both questions are asked until there is an answer.
 import asyncio
 import time
+from importlib.metadata import version
 
-#: Seconds between two questions, and between two words about it.
-PAUSE, WORD = 5, 300
+#: Seconds between two questions, between two words about it, and until the first answer.
+PAUSE, WORD, FIRST = 5, 300, 60
 
 
 def outlive_the_controller():
@@ -16,8 +17,14 @@ def outlive_the_controller():
         return
     import snakemake_executor_plugin_slurm as plugin
 
-    ask_for_age, ask_for_states = plugin.get_min_job_age, plugin.query_job_status
-    told = {"last": -WORD}
+    try:
+        ask_for_age, ask_for_states = plugin.get_min_job_age, plugin.query_job_status
+    except AttributeError as error:
+        raise WorkflowError(
+            f"workflow/rules/slurm.smk: found snakemake-executor-plugin-slurm {version(plugin.__name__)} "
+            f"({error}), wanted one like 2.8"
+        ) from None
+    told = {"last": -WORD, "answered": None}
 
     def tell(since):
         """Say from time to time that Slurm does not answer."""
@@ -30,11 +37,18 @@ def outlive_the_controller():
             )
 
     def age_when_it_answers():
-        """Return what `scontrol show config` says of MinJobAge, as soon as it says something."""
+        """Return what `scontrol show config` says of MinJobAge, as soon as it says something.
+
+        Where it has never said anything, such as where users may not ask, it is None after a while.
+        """
         since = time.monotonic()
-        while (age := ask_for_age()) is None:
+        while (age := ask_for_age()) is None and told["answered"] is not False:
+            if told["answered"] is None and time.monotonic() - since > FIRST:
+                told["answered"] = False
+                break
             tell(since)
             time.sleep(PAUSE)
+        told["answered"] = told["answered"] or age is not None
         return age
 
     async def states_when_it_answers(command, log):

@@ -42,6 +42,7 @@ def each(
         ExceptionGroup: what ``work`` raised, each with the run's folder; of a single run what it
             raised itself.
     """
+    start = time.perf_counter() - begun
     failures: list[Exception] = []
     for asked in runs:
         own = dict(asked)
@@ -60,6 +61,8 @@ def each(
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     spent = {
         "seconds": time.perf_counter() - begun,
+        # Until its work began: libraries.
+        "start": start,
         "runs": len(runs),
         # Linux counts it in KiB, macOS in bytes.
         "peak_mib": peak / (2**20 if sys.platform == "darwin" else 2**10),

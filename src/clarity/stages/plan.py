@@ -5,7 +5,7 @@ is enough) or of others. What no record tells is named, not guessed.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from statistics import fmean
@@ -15,7 +15,7 @@ import pandas as pd
 from clarity.figures.words import count
 from clarity.grid import RECORD, TRAINED, Grid
 from clarity.stages.status import duration
-from clarity.tables.run_times import JOBS, STAGES, record, run_times
+from clarity.tables.run_times import COSTS, JOBS, STAGES, record, run_times
 
 #: Files whose size is looked at, of each kind.
 SAMPLE = 50
@@ -28,7 +28,7 @@ class Plan:
     Attributes:
         cells: of the grid.
         jobs: of each rule.
-        hours: of one core (or GPU) by stage, as far as records tell.
+        hours: of jobs by stage, as far as records tell.
         unknown: what no record tells the cost of, by stage.
         files: that the grid will have.
         size: bytes of these, as far as files that are there tell.
@@ -53,11 +53,12 @@ class Plan:
         lines = [f"{self.cells:,} cells in {count(sum(self.jobs.values()), 'job')}: {jobs}."]
         if self.hours:
             total = sum(self.hours.values())
-            parts = ", ".join(f"{stage} {_hours(hours)}" for stage, hours in self.hours.items())
             on = "GPU" if self.device.startswith("cuda") else "core"
+            each = 1 if on == "GPU" else threads
+            parts = ", ".join(f"{stage} {_hours(each * h)}" for stage, h in self.hours.items())
             lines.append(
-                f"{_hours(total * (1 if on == 'GPU' else threads))} of one {on} ({parts}), by what "
-                f"jobs took on {self.device or 'an unknown device'}."
+                f"{_hours(each * total)} of one {on} ({parts}), by what jobs took on "
+                f"{self.device or 'an unknown device'}."
             )
             for workers in (w for w in (8, 100, 1000) if w < sum(self.jobs.values())):
                 wall = duration(3600 * total / workers)
@@ -99,12 +100,13 @@ def plan(
     found.jobs |= rules
     found.files = 2 * len(grid.datasets) + (len(TRAINED) + 2) * runs + 2 * cells
     times = run_times(root, grid)
+    gone = _unavailable(root, grid)
     for stage, asked in _asked(grid, metrics).items():
-        _add(found, stage, asked, times[times["stage"] == stage], len(grid.seeds))
-    overhead = _overhead(root, times)
-    if overhead:
+        wanted = [one for one in asked if (one["dataset"], one.get("method")) not in gone]
+        _add(found, stage, wanted, times[times["stage"] == stage], len(grid.seeds))
+    if start := _start(root):
         started = sum(found.jobs[rule] for rule in _jobs(grid, jobs, shards))
-        found.hours["start of jobs"] = overhead * started / 3600
+        found.hours["start of jobs"] = start * started / 3600
     found.size = _size(root, grid)
     manifests = (record(root / run.folder / RECORD) for run in grid.runs())
     found.device = next((told["device"] for told in manifests if told.get("device")), "")
@@ -127,13 +129,24 @@ def _asked(grid: Grid, metrics: Sequence[str]) -> dict[str, list[dict[str, str]]
     return dict(zip(STAGES, (of_runs, of_runs, of_cells, of_scores), strict=True))
 
 
+def _unavailable(root: Path, grid: Grid) -> set[tuple[str, str | None]]:
+    """Return the datasets and methods whose maps could not be made, by records of one seed."""
+    return {
+        (run.dataset, method)
+        for run in grid.runs()
+        if run.seed == grid.seeds[0]
+        for method in grid.methods
+        if record(root / COSTS / run.folder / f"{method}.json").get("status") == "unavailable"
+    }
+
+
 def _add(
     found: Plan, stage: str, asked: Sequence[Mapping[str, str]], times: pd.DataFrame, seeds: int
 ) -> None:
     """Add what a stage needs: what the same thing took, or the same on other datasets.
 
-    A metric that a dataset does not have has no record there and none elsewhere either, or it has
-    one of the datasets that have it; then it is not asked for.
+    A metric with a record of other datasets, but none of one that has records, is none of this
+    dataset, such as one that needs masks.
     """
     keys = [key for key in ("loss", "method", "metric") if times[key].ne("").any()]
     exact = times.set_index(["dataset", *keys])["seconds"].to_dict() if keys else {}
@@ -147,7 +160,7 @@ def _add(
             total += exact[one["dataset"], *own]
         elif keys and one["dataset"] not in known_datasets and place in general:
             total += general[place]
-        elif one["dataset"] not in known_datasets or stage in STAGES[:3]:
+        elif stage in STAGES[:3] or place not in general:
             name = " ".join(str(one[key]) for key in ("dataset", *(keys or ["loss"])) if key in one)
             names = found.unknown.setdefault(stage, [])
             if name not in names:
@@ -156,14 +169,11 @@ def _add(
         found.hours[stage] = total * seeds / 3600
 
 
-def _overhead(root: Path, times: pd.DataFrame) -> float:
-    """Return the mean seconds of a job beside its work: the start of Python, imports, reading."""
-    files = list(islice((root / JOBS).glob("*.json"), 10 * SAMPLE))
-    if not files or times.empty:
-        return 0.0
-    spent = sum(float(record(file)["seconds"]) for file in files)
-    work = float((times["seconds"] * times["n_runs"]).sum())
-    return max(0.0, (spent - work) / len(files))
+def _start(root: Path) -> float:
+    """Return the mean seconds until a job's work begins."""
+    files = islice((root / JOBS).glob("*.json"), SAMPLE)
+    starts = [float(record(file).get("start", 0.0)) for file in files]
+    return fmean(starts) if starts else 0.0
 
 
 def _size(root: Path, grid: Grid) -> float:
@@ -171,12 +181,14 @@ def _size(root: Path, grid: Grid) -> float:
     total = 0.0
     for dataset in grid.datasets:
         total += _bytes(root / f"dataset={dataset}")
-    runs = [root / run.folder for run in grid.runs()]
-    cells = [root / cell.folder for cell in grid.cells()]
-    for folders in (runs, cells):
-        there = islice((folder for folder in folders if folder.is_dir()), SAMPLE)
-        sizes = [_bytes(folder) for folder in there]
-        total += fmean(sizes) * len(folders) if sizes else 0.0
+        own = replace(grid, datasets=[dataset])
+        for folders in (
+            [root / run.folder for run in own.runs()],
+            [root / cell.folder for cell in own.cells()],
+        ):
+            there = islice((folder for folder in folders if folder.is_dir()), SAMPLE)
+            sizes = [_bytes(folder) for folder in there]
+            total += fmean(sizes) * len(folders) if sizes else 0.0
     return total
 
 
