@@ -282,21 +282,28 @@ def test_a_driver_that_is_interrupted_cancels_its_jobs_and_goes_on_by_the_same_c
     driver = str(project.folder / "slurm/driver.sh")
     command = (*sbatch, driver, "--configfile", "tiny.yaml", "--", *GRID)
 
-    def ended(job: str) -> bool:
-        states = {each["id"]: each["state"] for each in cluster.jobs()}
-        return states[job] not in ("PENDING", "RUNNING", "COMPLETING")
+    def end(jobs: set[str], seconds: float) -> set[str]:
+        """Wait until jobs have ended; return their states."""
+
+        def states() -> set[str]:
+            return {each["state"] for each in cluster.jobs() if each["id"] in jobs}
+
+        going = {"PENDING", "RUNNING", "COMPLETING"}
+        cluster.wait_for(lambda: not states() & going, seconds, "end of jobs")
+        return states()
 
     job = cluster.run(*command)
     wait_for_training(cluster, project, jobs=2)
+    at_work = {each["id"] for each in cluster.running("rule_run")}
     cluster.run("scancel", "--signal=INT", "--batch", job)
-    cluster.wait_for(lambda: ended(job), 90, "end of the driver")
+    end({job}, 90)
     said = (project.folder / f"clarity-driver-{job}.log").read_text()
-    assert not cluster.running("rule_run"), said
+    assert end(at_work, 15) == {"CANCELLED"}, said
     before = costs(project)
     job = cluster.run(*command)
-    cluster.wait_for(lambda: ended(job), 240, "end of the driver")
+    state = end({job}, 240)
     said = (project.folder / f"clarity-driver-{job}.log").read_text()
-    assert {each["id"]: each["state"] for each in cluster.jobs()}[job] == "COMPLETED", said
+    assert state == {"COMPLETED"}, said
     hold(project, undisturbed, before)
 
 
