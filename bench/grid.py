@@ -29,7 +29,7 @@ from clarity.stages.prepare import prepare
 from clarity.stages.report import report_grid
 from clarity.stages.train import train_run
 from clarity.stages.trust import trust_run
-from clarity.tables.run_times import COSTS, TRUST_COST
+from clarity.tables.run_times import COSTS, TRAIN_COST, TRUST_COST
 from clarity.trust.recipe import Trust
 
 ROOT = Path(__file__).parents[1]
@@ -92,6 +92,7 @@ def one_run(config: Config, run: Run) -> None:
         training=training,
         loss=loss,
         code=code_of("train", training.plain(), loss.plain()),
+        costs=costs / TRAIN_COST,
         device=device,
         threads=threads,
     )

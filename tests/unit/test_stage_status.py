@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import json
 import os
 from pathlib import Path
 
@@ -10,6 +11,7 @@ import pytest
 from clarity import locks, storage
 from clarity.grid import Cell, Grid, Run
 from clarity.stages.status import status, told
+from clarity.tables.run_times import TRAIN_COST
 
 GRID = Grid(["d"], ["ce", "triplet"], [0, 1], ["cam", "ig"])
 NOW = 1_000_000.0
@@ -40,18 +42,19 @@ def finish(
     stages=("attributions.safetensors", "scores.parquet"),
     age: float = 0.0,
 ) -> None:
-    storage.write_record(root / run.folder / "manifest.json", {"seconds": 100.0})
-    os.utime(root / run.folder / "manifest.json", (NOW - age, NOW - age))
-    touch(root / run.folder / "trust.parquet", age=age)
+    # Files' own times are renewed by jobs that only take them up.
+    touch(root / run.folder / "manifest.json")
+    touch(root / run.folder / "trust.parquet")
     costs = root / "logs/costs" / run.folder
+    records = {TRAIN_COST: {"seconds": 100.0}}
     for method in methods:
         for name in stages:
-            touch(root / Cell(run, method).folder / name, age=age)
-        storage.write_json(costs / f"{method}.json", {"seconds": 10.0, "status": "ok"})
+            touch(root / Cell(run, method).folder / name)
+        records[f"{method}.json"] = {"seconds": 10.0, "status": "ok"}
         if "scores.parquet" in stages:
-            storage.write_json(
-                costs / f"{method}-metrics.json", {"a": {"seconds": 15.0}, "b": {"seconds": 5.0}}
-            )
+            records[f"{method}-metrics.json"] = {"a": {"seconds": 15.0}, "b": {"seconds": 5.0}}
+    for name, cost in records.items():
+        touch(costs / name, json.dumps(cost), age)
 
 
 def look(root: Path, jobs: str = "cell"):

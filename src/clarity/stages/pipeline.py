@@ -18,7 +18,7 @@ from clarity.data.protocol import Training
 from clarity.grid import MAPS, SCORES, TRUST, Cell, Run
 from clarity.losses.recipe import LossRecipe
 from clarity.metrics.recipe import MetricRecipe
-from clarity.tables.run_times import COSTS, JOBS, TRUST_COST
+from clarity.tables.run_times import COSTS, JOBS, TRAIN_COST, TRUST_COST
 from clarity.trust.recipe import Trust
 
 Plain = Mapping[str, Any]
@@ -84,6 +84,7 @@ def train(
         training=Training(**training),
         loss=LossRecipe(**recipe),
         code=code,
+        costs=root / COSTS / run.folder / TRAIN_COST,
         **runtime,
     )
 

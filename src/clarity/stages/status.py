@@ -17,7 +17,7 @@ import pandas as pd
 from clarity import locks
 from clarity.figures.words import count
 from clarity.grid import MAPS, RECORD, SCORES, TRUST, Cell, Grid, Run
-from clarity.tables.run_times import COSTS, TRUST_COST, record
+from clarity.tables.run_times import COSTS, TRAIN_COST, TRUST_COST, record
 
 #: The stages of a run and those of a cell, with the file that each ends with.
 RUN_STAGES = {"train": RECORD, "trust": TRUST}
@@ -102,11 +102,11 @@ def status(
             if state == "failed":
                 failures[log] = Failure("prepare", log, words)
     for run in grid.runs():
-        for stage, method, written in _files(root, run, grid.methods):
+        for stage, method, there, worked in _files(root, run, grid.methods):
             counts = states[run.dataset, run.loss, stage]
-            if written is not None:
+            if there:
                 counts["done"] += 1
-                finished[stage].append(written)
+                finished[stage] += [] if worked is None else [worked]
                 continue
             log = _log(root, stage, run, method, jobs, labels)
             state, words = state_of(log)
@@ -192,16 +192,23 @@ def duration(seconds: float) -> str:
     return f"{hours} h {rest:02d} min" if hours else f"{rest} min"
 
 
-def _files(root: Path, run: Run, methods: Iterable[str]) -> Iterator[tuple[str, str, float | None]]:
-    """Yield each stage and method of a run, and when its file was written, None if it is not."""
-    folder = root / run.folder
-    there = _listed(folder)
-    for stage, name in RUN_STAGES.items():
-        yield stage, "", there.get(name)
+def _files(
+    root: Path, run: Run, methods: Iterable[str]
+) -> Iterator[tuple[str, str, bool, float | None]]:
+    """Yield each stage and method of a run, whether its file is there, and when it was computed.
+
+    That is told by the record of its cost: a file's own time is renewed when it is taken up.
+    """
+    there, costs = _listed(root / run.folder), _listed(root / COSTS / run.folder)
+    for stage, cost in (("train", TRAIN_COST), ("trust", TRUST_COST)):
+        yield stage, "", RUN_STAGES[stage] in there, costs.get(cost)
     for method in methods:
         cell = _listed(root / Cell(run, method).folder) if f"method={method}" in there else {}
-        for stage, name in CELL_STAGES.items():
-            yield stage, method, cell.get(name)
+        for stage, cost in (
+            ("attribute", f"{method}.json"),
+            ("evaluate", f"{method}-metrics.json"),
+        ):
+            yield stage, method, CELL_STAGES[stage] in cell, costs.get(cost)
 
 
 def _listed(folder: Path) -> dict[str, float]:
@@ -246,8 +253,8 @@ def _costs(root: Path, grid: Grid) -> dict[str, float]:
     explained: list[float] = []
     evaluated: list[float] = []
     for run in grid.runs():
-        _add(trained, root / run.folder / RECORD, lambda cost: cost["seconds"])
         costs = root / COSTS / run.folder
+        _add(trained, costs / TRAIN_COST, lambda cost: cost["seconds"])
         _add(trusted, costs / TRUST_COST, lambda cost: cost["seconds"])
         for method in grid.methods:
             _add(explained, costs / f"{method}.json", lambda cost: cost["seconds"])

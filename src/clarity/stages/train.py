@@ -28,12 +28,13 @@ def train_run(
     training: Training,
     loss: LossRecipe,
     code: str,
+    costs: Path,
     device: str = "auto",
     threads: int = 1,
 ) -> None:
     """Train one run and write its model, history, predictions, geometry, embeddings and manifest.
 
-    A run that is there, whole and made from the same data, recipes and code, is left as it is.
+    A run that is there, whole and made from the same data, recipes and code, is taken up.
 
     If training fails (it diverges, or the embeddings collapse), that is the run's status, with the
     epoch, in the metadata of model and predictions; predictions, geometry and embeddings then have
@@ -47,6 +48,7 @@ def train_run(
         training: how the loss is trained on this dataset.
         loss: the loss.
         code: hash of the source of this stage.
+        costs: where to write how long it took.
         device: "auto", "cpu" or "cuda".
         threads: threads for torch and numpy.
 
@@ -117,6 +119,7 @@ def train_run(
     storage.write_table(folder / "geometry.parquet", measures)
     storage.write_tensors(folder / "embeddings.safetensors", embeddings)
     seen = int(trained.history["images_seen"].iloc[-1])
+    seconds = round(time.perf_counter() - started, 3)
     storage.write_record(
         record,
         {
@@ -137,9 +140,10 @@ def train_run(
             "images_seen": seen,
             "device": provenance.device_name(chosen),
             "threads": threads,
-            "seconds": round(time.perf_counter() - started, 3),
+            "seconds": seconds,
             "images_per_second": round(seen / (fitted - started), 1),
             **provenance.environment(),
         },
     )
     checkpoints.keep(made)
+    storage.write_json(costs, {"seconds": seconds})

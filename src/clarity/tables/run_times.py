@@ -29,8 +29,8 @@ COLUMNS = (
 _KEYS = list(COLUMNS[:5])
 #: Where jobs leave what each method and metric cost; see the rules of attribution and evaluation.
 COSTS = "logs/costs"
-#: What a run's stage `trust` cost; no method can be called so.
-TRUST_COST = "stage=trust.json"
+#: What a run's training and its stage `trust` cost; no method can be called so.
+TRAIN_COST, TRUST_COST = "stage=train.json", "stage=trust.json"
 #: What whole jobs took, from the start of the process on.
 JOBS = f"{COSTS}/jobs"
 NOTHING = float("nan")
