@@ -41,7 +41,7 @@ def attribute_run(
 ) -> None:
     """Explain one model by some methods and write the maps of each cell.
 
-    A cell whose file was made from the same model, images, recipe and code is left as it is, so
+    A cell whose file was made from the same model, images, recipe and code is taken up, so
     that a method can be added, or a lost cell made again, at the price of that cell alone. If a
     method fails, the other cells are still written before the error is raised; they, and those that
     were finished when a job is killed, are taken up by the next try (`clarity.checkpoints`).

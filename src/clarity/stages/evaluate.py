@@ -42,7 +42,7 @@ def evaluate_run(
 ) -> None:
     """Score the maps of some methods of one model by all metrics and write each cell's scores.
 
-    A cell whose file was made from the same model, maps, recipes and code is left as it is. If a
+    A cell whose file was made from the same model, maps, recipes and code is taken up. If a
     cell fails, the others are still written before the error is raised; they, and those that were
     finished when a job is killed, are taken up by the next try.
 

@@ -204,11 +204,9 @@ def _files(
         yield stage, "", RUN_STAGES[stage] in there, costs.get(cost)
     for method in methods:
         cell = _listed(root / Cell(run, method).folder) if f"method={method}" in there else {}
-        for stage, cost in (
-            ("attribute", f"{method}.json"),
-            ("evaluate", f"{method}-metrics.json"),
-        ):
-            yield stage, method, CELL_STAGES[stage] in cell, costs.get(cost)
+        for stage, name in CELL_STAGES.items():
+            cost = f"{method}.json" if stage == "attribute" else f"{method}-metrics.json"
+            yield stage, method, name in cell, costs.get(cost)
 
 
 def _listed(folder: Path) -> dict[str, float]:
