@@ -18,6 +18,8 @@ from typing import IO
 
 #: Beside everything else under the results root.
 RESULTS = ".lock"
+#: What the name of a job's lock ends with; it is that of its log, after a dot.
+LOCK = ".lock"
 #: What a file system says that has no locks.
 WITHOUT = (errno.ENOLCK, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS)
 #: How often results are asked for, and seconds between.
@@ -74,6 +76,16 @@ def holder(root: Path) -> str:
         return ""
 
 
+def left_at_work(logs: Path) -> list[Path]:
+    """Return the logs of jobs that are at work: below ``logs``, by whatever driver."""
+    found = []
+    for lock in logs.rglob(f".*{LOCK}"):
+        with open(lock, encoding="utf-8") as file:
+            if _lock(file, fcntl.LOCK_SH) is False:
+                found.append(lock.with_name(lock.name.removeprefix(".").removesuffix(LOCK)))
+    return found
+
+
 def open_log(path: Path) -> float:
     """Send what this process prints into a job's log, once no other process has that log.
 
@@ -85,7 +97,7 @@ def open_log(path: Path) -> float:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     # Not the log itself, which Snakemake deletes before it starts a job.
-    lock = open(path.with_name(f".{path.name}.lock"), "a", encoding="utf-8")  # noqa: SIM115
+    lock = open(path.with_name(f".{path.name}{LOCK}"), "a", encoding="utf-8")  # noqa: SIM115
     if _lock(lock) is False:
         fcntl.flock(lock, fcntl.LOCK_EX)
     _held.append(lock)

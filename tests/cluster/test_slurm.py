@@ -259,13 +259,18 @@ def test_jobs_of_a_killed_driver_go_on_and_the_same_command_takes_up_what_they_m
     driver.stop(signal.SIGKILL)
     left = {job["id"] for job in cluster.running("rule_run")}
     assert len(left) >= 2
+    # The hard case: what the jobs have finished is there to be deleted.
+    cluster.wait_for(lambda: costs(project), 120, "finished training")
     again = Driver(project)
     cluster.wait_for(
         lambda: not left & {job["id"] for job in cluster.running()}, 120, "end of these jobs"
     )
     before = costs(project)
-    assert len(before) >= 3 * len(left), "trust and two cells of each"
+    states = {job["id"]: job["state"] for job in cluster.jobs()}
+    assert {states[job] for job in left} == {"COMPLETED"}
+    assert len(before) >= 6 * len(left), "training, trust, maps and scores by both methods"
     assert again.end() == 0, again.said
+    assert re.search(r"\d jobs that an earlier Snakemake left are at work", again.said)
     hold(project, undisturbed, before)
 
 

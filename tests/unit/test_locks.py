@@ -75,6 +75,7 @@ def test_a_job_waits_for_its_twin_and_then_has_the_log_alone(tmp_path, hold):
     first, said = hold(work.format("'the first'"))
     assert said == "there"
     assert log.read_text() == "line of the first\n"
+    assert locks.left_at_work(tmp_path) == [log]
     log.unlink()  # as Snakemake does before it starts a job
     second = subprocess.Popen(
         [sys.executable, "-c", HOLDER.format(work=textwrap.dedent(work.format("'the second'")))],
@@ -89,6 +90,9 @@ def test_a_job_waits_for_its_twin_and_then_has_the_log_alone(tmp_path, hold):
     first.kill()
     assert second.stdout.readline().strip() == "there"
     assert log.read_text() == "line of the second\n"
+    second.kill()
+    second.wait()
+    assert locks.left_at_work(tmp_path) == []
 
 
 def test_processes_spread_over_gpus_and_a_freed_one_is_taken_next(tmp_path, hold):

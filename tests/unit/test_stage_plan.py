@@ -87,6 +87,14 @@ def test_a_method_whose_maps_cannot_be_made_costs_nothing_and_is_known(tmp_path)
     assert found.hours["attribution"] == pytest.approx((40 + 20) * 10 / 3600)
 
 
+def test_a_loss_that_failed_in_training_takes_no_method_from_the_plan(tmp_path):
+    write_records(tmp_path)
+    costs = tmp_path / COSTS / Run("b", "ce", 0).folder
+    for method in GRID.methods:
+        storage.write_json(costs / f"{method}.json", {"seconds": 0.1, "status": "unavailable"})
+    assert look(tmp_path).hours["attribution"] == pytest.approx(80 * 10 / 3600)
+
+
 def test_without_any_record_there_are_jobs_and_files_and_a_way_to_know_more(tmp_path):
     found = look(tmp_path)
     assert found.hours == {}

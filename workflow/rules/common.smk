@@ -3,6 +3,7 @@ import functools
 import gc
 import os
 import shutil
+import time
 from itertools import product
 from pathlib import Path
 
@@ -280,3 +281,20 @@ def hold_results():
         raise WorkflowError(
             f"results: found {RESULTS}, which cannot be written ({error})"
         ) from None
+    wait_for_jobs()
+
+
+def wait_for_jobs():
+    """Wait until the jobs have ended that a killed driver left at work; what they make is taken up.
+
+    Not later, since Snakemake deletes the outputs of a job before it starts it.
+    """
+    told = False
+    while left := locks.left_at_work(Path(RESULTS) / "logs"):
+        if not told:
+            logger.warning(
+                f"{len(left)} jobs that an earlier Snakemake left are at work, such as that of "
+                f"{left[0]}: they are waited for. Cancel them if you would rather not."
+            )
+        told = True
+        time.sleep(2)

@@ -4,11 +4,14 @@
 # answers; without accounting sacct fails too. After some failed looks it forgets the running jobs, and
 # Snakemake waits for them for ever. Here both questions are asked until there is an answer.
 import asyncio
+import subprocess
 import time
 from importlib.metadata import version
 
 #: Seconds between two questions, between two words about it, and until the first answer.
 PAUSE, WORD, FIRST = 5, 300, 60
+#: Seconds that finished jobs stay in squeue, unless a site says otherwise.
+MIN_JOB_AGE = 300
 
 
 def outlive_the_controller():
@@ -26,6 +29,13 @@ def outlive_the_controller():
         ) from None
     told = {"last": -WORD, "answered": None}
 
+    def answers(*command):
+        """Whether a program of Slurm ends well."""
+        try:
+            return not subprocess.run(command, capture_output=True, timeout=30).returncode
+        except (OSError, subprocess.TimeoutExpired):
+            return False
+
     def tell(since):
         """Say from time to time that Slurm does not answer."""
         now = time.monotonic()
@@ -39,16 +49,20 @@ def outlive_the_controller():
     def age_when_it_answers():
         """Return what `scontrol show config` says of MinJobAge, as soon as it says something.
 
-        Where it has never said anything, such as where users may not ask, it is None after a while.
+        Where users may not ask, it is None after a while, by which the plugin turns to sacct; without
+        accounting, Slurm's default, by which it stays with squeue.
         """
         since = time.monotonic()
         while (age := ask_for_age()) is None and told["answered"] is not False:
-            if told["answered"] is None and time.monotonic() - since > FIRST:
+            late = told["answered"] is None and time.monotonic() - since > FIRST
+            if late and answers("squeue", "--me", "--noheader"):
                 told["answered"] = False
                 break
             tell(since)
             time.sleep(PAUSE)
-        told["answered"] = told["answered"] or age is not None
+        if age is None:
+            return None if answers("sacct", "--noheader", "--allocations") else MIN_JOB_AGE
+        told["answered"] = True
         return age
 
     async def states_when_it_answers(command, log):

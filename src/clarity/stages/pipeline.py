@@ -18,6 +18,7 @@ from clarity.data.protocol import Training
 from clarity.grid import MAPS, SCORES, TRUST, Cell, Run
 from clarity.losses.recipe import LossRecipe
 from clarity.metrics.recipe import MetricRecipe
+from clarity.storage import CorruptArtifact
 from clarity.tables.run_times import COSTS, JOBS, TRAIN_COST, TRUST_COST
 from clarity.trust.recipe import Trust
 
@@ -156,7 +157,20 @@ def evaluate(
     )
 
 
-def whole(
+def whole(*args: Any, **stages: Any) -> None:
+    """Do all stages of a run, as `_stages` has it; once more if a file is gone meanwhile.
+
+    Snakemake deletes the outputs of a job before it starts it: also of one that then waits for this
+    one, its twin, since a killed driver left both. What was finished is then taken up.
+    """
+    try:
+        _stages(*args, **stages)
+    except CorruptArtifact as error:
+        print(f"{error}\nAll stages are gone through once more.", flush=True)
+        _stages(*args, **stages)
+
+
+def _stages(
     root: Path,
     runtime: Plain,
     maps: Plain,

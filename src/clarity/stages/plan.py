@@ -131,13 +131,14 @@ def _asked(grid: Grid, metrics: Sequence[str]) -> dict[str, list[dict[str, str]]
 
 def _unavailable(root: Path, grid: Grid) -> set[tuple[str, str | None]]:
     """Return the datasets and methods whose maps could not be made, by records of one seed."""
-    return {
-        (run.dataset, method)
-        for run in grid.runs()
-        if run.seed == grid.seeds[0]
-        for method in grid.methods
-        if record(root / COSTS / run.folder / f"{method}.json").get("status") == "unavailable"
-    }
+    told: dict[tuple[str, str | None], set[str]] = {}
+    for run in replace(grid, seeds=grid.seeds[:1]).runs():
+        for method in grid.methods:
+            known = record(root / COSTS / run.folder / f"{method}.json")
+            if known:
+                told.setdefault((run.dataset, method), set()).add(known["status"])
+    # Of a loss that failed to train no method has maps.
+    return {place for place, found in told.items() if found == {"unavailable"}}
 
 
 def _add(
@@ -172,7 +173,7 @@ def _add(
 def _start(root: Path) -> float:
     """Return the mean seconds until a job's work begins."""
     files = islice((root / JOBS).glob("*.json"), SAMPLE)
-    starts = [float(record(file).get("start", 0.0)) for file in files]
+    starts = [float(told["start"]) for told in map(record, files) if "start" in told]
     return fmean(starts) if starts else 0.0
 
 
