@@ -4,7 +4,6 @@ A dry run of a grid that has nothing yet, the look at a finished one in which no
 and the dry run of one cell by its path. Each is a process of its own, with its seconds and memory.
 """
 
-import os
 import re
 import subprocess
 import sys
@@ -21,6 +20,16 @@ ROOT = Path(__file__).parents[1]
 
 #: Datasets, losses, seeds and methods: 100,000 cells, and the 5,000 that are finished.
 LARGE, FINISHED = (4, 25, 100, 10), (4, 25, 5, 10)
+
+
+#: Runs a command and says how much memory it held. In a small process of its own: the memory of the
+#: process that starts another counts as the other's.
+WATCH = """
+import resource, subprocess, sys
+done = subprocess.run(sys.argv[1:], stdout=subprocess.DEVNULL)
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+sys.exit(done.returncode)
+"""
 
 
 def config_of(
@@ -47,21 +56,21 @@ def config_of(
 
 def measured(config: Path, *arguments: str) -> dict[str, float]:
     """Run Snakemake; return its wall seconds and the most memory that it held, in GiB."""
-    command = [sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "all"]
+    snakemake = [sys.executable, "-m", "snakemake", "--cores", "2", "--quiet", "all"]
+    command = [*snakemake, "--configfile", str(config), *arguments]
     start = time.perf_counter()
-    process = subprocess.Popen(
-        [*command, "--configfile", str(config), *arguments],
+    done = subprocess.run(
+        [sys.executable, "-c", WATCH, *command],
         cwd=ROOT,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.PIPE,
+        capture_output=True,
         text=True,
+        check=False,
     )
-    said = process.stderr.read() if process.stderr else ""
-    _, status, used = os.wait4(process.pid, 0)
     seconds = time.perf_counter() - start
-    if status:
-        raise RuntimeError(f"snakemake {' '.join(arguments)}: found exit {status}\n{said[-2000:]}")
-    return {"seconds": round(seconds, 2), "gib": round(used.ru_maxrss / 2**20, 3)}
+    if done.returncode:
+        end = done.stderr[-2000:]
+        raise RuntimeError(f"snakemake {' '.join(arguments)}: found exit {done.returncode}\n{end}")
+    return {"seconds": round(seconds, 2), "gib": round(int(done.stdout) / 2**20, 3)}
 
 
 def outputs_of(config: Path) -> list[Path]:
@@ -76,7 +85,7 @@ def outputs_of(config: Path) -> list[Path]:
     )
     text = done.stdout + done.stderr
     files = [
-        file.removesuffix(" (update)")
+        file
         for line in re.findall(r"^    output: (.*)$", text, re.MULTILINE)
         for file in line.split(", ")
     ]
