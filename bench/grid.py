@@ -19,7 +19,7 @@ import yaml
 
 from clarity.config import Config, load_config
 from clarity.data.recipe import dataset_recipe
-from clarity.grid import Run
+from clarity.grid import MAPS, SCORES, TRUST, Run
 from clarity.provenance import own_code, stage_hash
 from clarity.stages.attribute import attribute_run
 from clarity.stages.compare import compare_grid
@@ -33,7 +33,6 @@ from clarity.tables.run_times import COSTS, TRAIN_COST, TRUST_COST
 from clarity.trust.recipe import Trust
 
 ROOT = Path(__file__).parents[1]
-SCORES = "scores.parquet"
 #: Lines of a log that an error repeats.
 LINES = 20
 
@@ -103,7 +102,7 @@ def one_run(config: Config, run: Run) -> None:
         model,
         data,
         None if other is None else root / f"dataset={other}" / "data.safetensors",
-        folder / "trust.parquet",
+        folder / TRUST,
         run,
         recipe=tried,
         code=code_of("trust"),
@@ -113,7 +112,7 @@ def one_run(config: Config, run: Run) -> None:
     )
 
     cells = {name: folder / f"method={name}" for name in methods}
-    maps = {name: cell / "attributions.safetensors" for name, cell in cells.items()}
+    maps = {name: cell / MAPS for name, cell in cells.items()}
     attribute_run(
         model,
         explained,

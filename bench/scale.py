@@ -84,12 +84,8 @@ def outputs_of(config: Path) -> list[Path]:
         check=True,
     )
     text = done.stdout + done.stderr
-    files = [
-        file
-        for line in re.findall(r"^    output: (.*)$", text, re.MULTILINE)
-        for file in line.split(", ")
-    ]
-    return [Path(file) for file in files]
+    lines = re.findall(r"^    output: (.*)$", text, re.MULTILINE)
+    return [Path(file) for line in lines for file in line.split(", ")]
 
 
 def scale(scratch: Path) -> dict[str, Any]:

@@ -77,9 +77,12 @@ def holder(root: Path) -> str:
 
 
 def left_at_work(logs: Path) -> list[Path]:
-    """Return the logs of jobs that are at work: below ``logs``, by whatever driver."""
+    """Return the logs of jobs that are at work: in ``logs`` and its folders, by whatever driver.
+
+    No deeper, where lie records of costs: a folder for each run, and no log.
+    """
     found = []
-    for lock in logs.rglob(f".*{LOCK}"):
+    for lock in itertools.chain(logs.glob(f".*{LOCK}"), logs.glob(f"*/.*{LOCK}")):
         with open(lock, encoding="utf-8") as file:
             if _lock(file, fcntl.LOCK_SH) is False:
                 found.append(lock.with_name(lock.name.removeprefix(".").removesuffix(LOCK)))

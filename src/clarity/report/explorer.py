@@ -19,7 +19,7 @@ from PIL import Image
 from clarity import storage
 from clarity.figures.gallery import NONE
 from clarity.figures.maps import COLOURS, PERCENTILE, shaded
-from clarity.grid import Cell, Grid, Run, controls_last
+from clarity.grid import MAPS, SCORES, Cell, Grid, Run, controls_last
 from clarity.report.packing import listed, pack, pack_json
 from clarity.tables.load import PREDICTIONS
 
@@ -167,7 +167,7 @@ class _Maps:
 
     @classmethod
     def of(cls, root: Path, cell: Cell) -> "_Maps":
-        path = root / cell.folder / "attributions.safetensors"
+        path = root / cell.folder / MAPS
         if not path.exists():
             return cls(path, f"no file {cell.folder}/{path.name}", 0)
         notes = storage.read_tensor_metadata(path)
@@ -278,7 +278,7 @@ def _predicted(root: Path, run: Run, rows: np.ndarray) -> list[int]:
 
 def _scores(root: Path, cell: Cell, rows: np.ndarray, metrics: Sequence[str]) -> list[Any]:
     """Return the score of each image by each metric; None where there is no number."""
-    path = root / cell.folder / "scores.parquet"
+    path = root / cell.folder / SCORES
     if not path.exists():
         return [[None] * len(metrics)] * len(rows)
     frame = storage.read_table(path, ["image", "metric", "value"])

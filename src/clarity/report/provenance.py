@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from clarity import storage
-from clarity.grid import Grid
+from clarity.grid import RECORD, Grid
 
 
 @dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Provenance:
     def of(cls, root: Path, grid: Grid) -> "Provenance":
         """Read the manifests of a grid."""
         runs = grid.runs()
-        paths = [root / run.folder / "manifest.json" for run in runs]
+        paths = [root / run.folder / RECORD for run in runs]
         found = [storage.read_record(path) for path in paths if path.exists()]
         libraries = list(dict.fromkeys(name for m in found for name in m["versions"]))
         versions = [(name, _distinct(m["versions"].get(name) for m in found)) for name in libraries]

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from clarity import storage
-from clarity.grid import Cell, Grid
+from clarity.grid import RECORD, Cell, Grid
 
 COLUMNS = (
     "stage",
@@ -54,7 +54,7 @@ def run_times(root: storage.StrPath, grid: Grid) -> pd.DataFrame:
     source = Path(root)
     rows: list[dict[str, Any]] = []
     for run in grid.runs():
-        place_of_record = source / run.folder / "manifest.json"
+        place_of_record = source / run.folder / RECORD
         manifest = storage.read_record(place_of_record) if place_of_record.exists() else {}
         if "seconds" in manifest:
             cost = {"seconds": manifest["seconds"], "images": manifest.get("images_seen", NOTHING)}
